@@ -1,0 +1,52 @@
+"""Full fine-tuning behind the adapter seam."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch.nn import Parameter
+
+from ..core.errors import ConflictError
+
+
+class Full:
+    """Every weight is trained; the result is a model folder in the Hugging Face layout."""
+
+    folder_name = "model"
+
+    def attach(self, model: Any) -> None:
+        """All parameters ask for gradients. Tied weights count once."""
+        self._model = model
+        model.requires_grad_(True)
+
+    def parameters(self) -> dict[str, Parameter]:
+        """Every parameter under its own name."""
+        return dict(self._model.named_parameters())
+
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        """There is no base left inside a fully trained model."""
+        raise ConflictError("a fully fine-tuned model holds no base", mend="load the base beside it")
+        yield
+
+    def save(self, folder: Path, base_name: str) -> None:
+        """Config and weights, in bf16 where the base is; the tokenizer is the caller's to add."""
+        stored = getattr(self._model.config, "stored_dtype", None)
+        state = {k: v.to(stored) if stored and v.is_floating_point() else v
+                 for k, v in self._model.state_dict().items()}  # fmt: skip
+        self._model.save_pretrained(folder, state_dict=state)
+
+    def load(self, folder: Path) -> None:
+        """Weights back into the model."""
+        state: dict[str, torch.Tensor] = {}
+        for file in sorted(folder.glob("*.safetensors")):
+            state |= load_file(file)
+        self._model.load_state_dict(state, strict=False)
+
+    def merge(self) -> None:
+        """Nothing is beside the weights."""

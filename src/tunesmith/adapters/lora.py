@@ -1,0 +1,158 @@
+"""LoRA, our own, saved in PEFT's layout (Hu et al. 2021, arXiv 2106.09685, section 4.1).
+
+The base layer's weights stay as they are and take no gradient. A and B are kept in float32 and cast to the
+activations' type where they are used, so that small updates are not lost in bf16.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import Parameter
+from torch.nn import functional as F
+
+from ..core.errors import ContentError, nearest
+from .config import LoraSpec
+
+_PEFT_PREFIX = "base_model.model."
+
+
+class LoraLinear(nn.Module):
+    """A frozen linear layer with a trained low-rank addition. Input [..., in], output [..., out]."""
+
+    def __init__(self, base_layer: nn.Linear, spec: LoraSpec):
+        super().__init__()
+        self.base_layer = base_layer
+        self.scaling = spec.scaling()
+        self.dropout = spec.dropout
+        self.enabled = True
+        device = base_layer.weight.device
+        self.lora_A = Parameter(torch.empty(spec.r, base_layer.in_features, device=device))
+        self.lora_B = Parameter(torch.zeros(base_layer.out_features, spec.r, device=device))
+        nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """W x, plus scaling B A x while enabled."""
+        out: Tensor = self.base_layer(x)
+        if not self.enabled:
+            return out
+        low = F.dropout(x, self.dropout, self.training) if self.dropout else x
+        low = F.linear(low, self.lora_A.to(x.dtype)) * self.scaling
+        return out + F.linear(low, self.lora_B.to(x.dtype))
+
+    def delta(self) -> Tensor:
+        """The addition as one matrix [out, in], float32."""
+        return self.scaling * (self.lora_B @ self.lora_A)
+
+
+class Lora:
+    """LoRA behind the adapter seam."""
+
+    folder_name = "adapter"
+
+    def __init__(self, spec: LoraSpec):
+        self.spec = spec
+        self._layers: dict[str, LoraLinear] = {}
+
+    def attach(self, model: Any) -> None:
+        """Put an addition beside every targeted linear layer and freeze all else."""
+        self._model = model
+        model.requires_grad_(False)
+        for name in self._targets(model):
+            parent, _, leaf = name.rpartition(".")
+            owner = model.get_submodule(parent)
+            layer = LoraLinear(getattr(owner, leaf), self.spec)
+            setattr(owner, leaf, layer)
+            self._layers[name] = layer
+
+    def parameters(self) -> dict[str, Parameter]:
+        """A and B of every layer, under PEFT's names."""
+        named = {}
+        for name, layer in self._layers.items():
+            named[f"{_PEFT_PREFIX}{name}.lora_A.weight"] = layer.lora_A
+            named[f"{_PEFT_PREFIX}{name}.lora_B.weight"] = layer.lora_B
+        return named
+
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        """The base alone."""
+        for layer in self._layers.values():
+            layer.enabled = False
+        try:
+            yield
+        finally:
+            for layer in self._layers.values():
+                layer.enabled = True
+
+    def save(self, folder: Path, base_name: str) -> None:
+        """`adapter_config.json` and `adapter_model.safetensors`, as PEFT and vLLM read them."""
+        tensors = {name: p.detach().cpu().contiguous() for name, p in self.parameters().items()}
+        save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+        config = self._peft_config(base_name)
+        (folder / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
+
+    def load(self, folder: Path) -> None:
+        """Tensors back into the attached layers; ContentError when they do not fit."""
+        stored = load_file(folder / "adapter_model.safetensors")
+        mine = self.parameters()
+        if stored.keys() != mine.keys():
+            raise ContentError(
+                "the adapter does not fit this base", where=str(folder), why="their layers differ",
+                mend="name the base that the adapter was trained on",
+            )  # fmt: skip
+        with torch.no_grad():
+            for name, parameter in mine.items():
+                parameter.copy_(stored[name])
+
+    def merge(self) -> None:
+        """W + scaling B A into each weight, summed in float32, and the plain layers back in their places."""
+        with torch.no_grad():
+            for name, layer in self._layers.items():
+                weight = layer.base_layer.weight
+                weight.copy_(weight.float() + layer.delta())
+                parent, _, leaf = name.rpartition(".")
+                setattr(self._model.get_submodule(parent), leaf, layer.base_layer)
+        self._layers.clear()
+
+    def _targets(self, model: Any) -> list[str]:
+        """Names of the linear layers to adapt, in the model's order."""
+        head = model.get_output_embeddings()
+        linear = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear) and m is not head}
+        if self.spec.targets == "all-linear":
+            found = list(linear)
+        else:
+            leaves = {name.rpartition(".")[2] for name in linear}
+            if unknown := [t for t in self.spec.targets if t not in leaves]:
+                raise ContentError(
+                    f"adapter.targets: the base has no linear layer '{unknown[0]}'", mend=nearest(unknown[0], leaves)
+                )
+            found = [name for name in linear if name.rpartition(".")[2] in self.spec.targets]
+        if not found:
+            raise ContentError("LoRA finds no linear layer in this base", mend="use adapter: {type: full}")
+        return found
+
+    def _peft_config(self, base_name: str) -> dict[str, Any]:
+        return {
+            "peft_type": "LORA",
+            "task_type": "CAUSAL_LM",
+            "base_model_name_or_path": base_name,
+            "r": self.spec.r,
+            "lora_alpha": self.spec.alpha,
+            "lora_dropout": self.spec.dropout,
+            "use_rslora": self.spec.rslora,
+            "use_dora": False,
+            "target_modules": sorted({name.rpartition(".")[2] for name in self._layers}),
+            "bias": "none",
+            "fan_in_fan_out": False,
+            "init_lora_weights": True,
+            "inference_mode": True,
+            "modules_to_save": None,
+        }

@@ -1,0 +1,10 @@
+"""The time of day for records, and nothing else. Durations use `time.monotonic`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+
+def now() -> str:
+    """The current time, ISO 8601 in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,71 @@
+"""What a running journey tells whoever watches it. Facts only: how they are shown is the watcher's affair."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+Phase = Literal["check", "load", "score base", "train", "score tuned", "report"]
+
+
+@dataclass(frozen=True)
+class PhaseStarted:
+    """A phase begins."""
+
+    phase: Phase
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class PhaseEnded:
+    """A phase is over; `seconds` of wall time."""
+
+    phase: Phase
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """`done` of `total` items of the running phase, in `unit`."""
+
+    done: int
+    total: int
+    unit: str
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """One optimizer step: loss in nats a labelled token, speed in real tokens a second, time left in seconds."""
+
+    step: int
+    total_steps: int
+    loss: float
+    learning_rate: float
+    tokens_per_s: float
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class Validated:
+    """A validation pass: loss in nats a labelled token; `best` when it is the lowest so far."""
+
+    step: int
+    loss: float
+    best: bool
+
+
+@dataclass(frozen=True)
+class Note:
+    """A sentence for the person who watches."""
+
+    text: str
+    level: Literal["info", "warning"] = "info"
+
+
+Event = PhaseStarted | PhaseEnded | Progress | StepDone | Validated | Note
+Sink = Callable[[Event], None]
+
+
+def silent(event: Event) -> None:
+    """A sink that drops everything."""

@@ -1,0 +1,111 @@
+"""The plan of a training, and padded batches.
+
+An optimizer step is a set of rows; a micro-batch is a part of a step that is computed at once. Rows are shuffled,
+then sorted by length inside windows of some steps, so that a batch holds rows of like length (little padding)
+while each step remains a near-random draw. With `batch_size` the rows of a step depend only on
+batch_size x gradient_accumulation: 1 x 8 and 8 x 1 are the same steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .tokenize import Encoded
+
+WINDOW_STEPS = 16
+"""Steps whose rows are sorted by length together."""
+
+Step = list[list[int]]
+"""Micro-batches of row indices."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a micro-batch may hold: `rows`, or padded `tokens` (rows x longest); one of them is None."""
+
+    rows: int | None
+    tokens: int | None
+    accumulation: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded rows. All arrays are [rows, length]; `loss_weight` is 0 on padding and prompts."""
+
+    input_ids: NDArray[np.int64]
+    attention_mask: NDArray[np.int64]
+    loss_weight: NDArray[np.float32]
+
+    @property
+    def tokens(self) -> int:
+        """Real tokens, padding not counted."""
+        return int(self.attention_mask.sum())
+
+
+def collate(encoded: Sequence[Encoded], pad_id: int) -> Batch:
+    """Pad rows on the right to the longest."""
+    shape = (len(encoded), max(len(e.input_ids) for e in encoded))
+    ids = np.full(shape, pad_id, dtype=np.int64)
+    mask = np.zeros(shape, dtype=np.int64)
+    weight = np.zeros(shape, dtype=np.float32)
+    for row, one in enumerate(encoded):
+        n = len(one.input_ids)
+        ids[row, :n], mask[row, :n], weight[row, :n] = one.input_ids, 1, one.loss_weight
+    return Batch(ids, mask, weight)
+
+
+def plan_epoch(lengths: Sequence[int], repeats: Sequence[int], budget: Budget, seed: int, epoch: int) -> list[Step]:
+    """The optimizer steps of one epoch; a function of its arguments alone, so a resumed run finds its place."""
+    rng = np.random.default_rng([seed, epoch])
+    rows = np.repeat(np.arange(len(lengths)), np.asarray(repeats, dtype=np.int64))
+    order = rng.permutation(rows)
+    size = np.asarray(lengths, dtype=np.int64)
+    per_step = _rows_per_step(size, budget)
+    steps: list[Step] = []
+    for start in range(0, len(order), per_step * WINDOW_STEPS):
+        window = order[start : start + per_step * WINDOW_STEPS]
+        window = window[np.argsort(size[window], kind="stable")]
+        steps += _by_rows(window, budget) if budget.rows else _by_tokens(window, size, budget)
+    return [steps[i] for i in rng.permutation(len(steps))]
+
+
+def evaluation_batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
+    """All rows once, longest together, each batch within `tokens` padded tokens (or one row)."""
+    order = np.argsort(np.asarray(lengths), kind="stable")
+    return list(_fill(order, np.asarray(lengths), tokens))
+
+
+def _rows_per_step(size: NDArray[np.int64], budget: Budget) -> int:
+    if budget.rows:
+        return budget.rows * budget.accumulation
+    return max(1, int((budget.tokens or 1) // max(1.0, float(size.mean())))) * budget.accumulation
+
+
+def _by_rows(window: NDArray[np.int64], budget: Budget) -> list[Step]:
+    rows = budget.rows or 1
+    per_step = rows * budget.accumulation
+    steps = [window[i : i + per_step].tolist() for i in range(0, len(window), per_step)]
+    return [[step[i : i + rows] for i in range(0, len(step), rows)] for step in steps]
+
+
+def _by_tokens(window: NDArray[np.int64], size: NDArray[np.int64], budget: Budget) -> list[Step]:
+    micro = list(_fill(window, size, budget.tokens or 1))
+    return [micro[i : i + budget.accumulation] for i in range(0, len(micro), budget.accumulation)]
+
+
+def _fill(order: NDArray[np.int64], size: NDArray[np.int64], tokens: int) -> Iterator[list[int]]:
+    """Consecutive rows while rows x longest stays within `tokens`; a longer row goes alone."""
+    held: list[int] = []
+    longest = 0
+    for row in order.tolist():
+        longest = max(longest, int(size[row]))
+        if held and longest * (len(held) + 1) > tokens:
+            yield held
+            held, longest = [], int(size[row])
+        held.append(row)
+    if held:
+        yield held

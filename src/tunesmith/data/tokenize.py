@@ -1,0 +1,102 @@
+"""Text and spans to token arrays.
+
+The text is cut at the spans' borders and each piece is tokenized by itself, in training and in serving alike.
+No token therefore straddles the border between prompt and answer, and the prompt that was trained on is the
+prompt that is served, token for token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.messages import Example, Message
+from .template import Rendered, TemplateError, Tokenizer, render_example, render_prompt
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A row as tokens. Both arrays are [length]; `loss_weight[t]` weighs the prediction of token t, 0 for none."""
+
+    input_ids: NDArray[np.int32]
+    loss_weight: NDArray[np.float32]
+    truncated: bool = False
+
+    @property
+    def labelled(self) -> int:
+        """How many tokens carry loss."""
+        return int(np.count_nonzero(self.loss_weight))
+
+    def cut(self, max_length: int) -> Encoded:
+        """The first `max_length` tokens."""
+        if len(self.input_ids) <= max_length:
+            return self
+        return Encoded(self.input_ids[:max_length], self.loss_weight[:max_length], truncated=True)
+
+
+def encode(tokenizer: Tokenizer, examples: Sequence[Example]) -> list[Encoded | TemplateError]:
+    """Token arrays of training rows, in order; a TemplateError in the place of a row that cannot be shown."""
+    rendered: list[Rendered | TemplateError] = []
+    for example in examples:
+        try:
+            rendered.append(render_example(tokenizer, example))
+        except TemplateError as error:
+            rendered.append(error)
+    whole = iter(_tokens(tokenizer, [r for r in rendered if isinstance(r, Rendered)]))
+    return [r if isinstance(r, TemplateError) else next(whole) for r in rendered]
+
+
+def encode_prompt(tokenizer: Tokenizer, messages: Sequence[Message], tools: Any = None) -> list[int]:
+    """Token ids of what the model is given before it answers."""
+    [encoded] = _tokens(tokenizer, [render_prompt(tokenizer, messages, tools)])
+    ids: list[int] = encoded.input_ids.tolist()
+    return ids
+
+
+def encode_text(tokenizer: Tokenizer, text: str) -> Encoded:
+    """Plain text: the start-of-document token where there is one, then every token labelled but the first."""
+    ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    if tokenizer.bos_token_id is not None:
+        ids = [tokenizer.bos_token_id, *ids]
+    weight = np.ones(len(ids), dtype=np.float32)
+    weight[:1] = 0
+    return Encoded(np.array(ids, dtype=np.int32), weight)
+
+
+def _tokens(tokenizer: Tokenizer, rendered: Sequence[Rendered]) -> list[Encoded]:
+    """Tokenize all pieces of all texts in one call, then put each text's pieces together again."""
+    pieces: list[str] = []
+    weights: list[list[float]] = []
+    for one in rendered:
+        texts, loss = _pieces(one)
+        pieces += texts
+        weights.append(loss)
+    ids = tokenizer(pieces, add_special_tokens=False)["input_ids"] if pieces else []
+    encoded, at = [], 0
+    for loss in weights:
+        mine = ids[at : at + len(loss)]
+        at += len(loss)
+        weight = [w for piece, w in zip(mine, loss, strict=True) for _ in piece]
+        flat = [token for piece in mine for token in piece]
+        arrays = np.array(flat, dtype=np.int32), np.array(weight, dtype=np.float32)
+        if len(flat):
+            arrays[1][0] = 0  # nothing predicts the first token
+        encoded.append(Encoded(*arrays))
+    return encoded
+
+
+def _pieces(rendered: Rendered) -> tuple[list[str], list[float]]:
+    """The text cut at the spans' borders, and each piece's loss weight."""
+    texts, loss, at = [], [], 0
+    for span in rendered.spans:
+        texts += [rendered.text[at : span.start], rendered.text[span.start : span.end]]
+        loss += [0.0, span.weight]
+        at = span.end
+    if at < len(rendered.text):
+        texts.append(rendered.text[at:])
+        loss.append(0.0)
+    return texts, loss

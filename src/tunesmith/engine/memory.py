@@ -1,0 +1,30 @@
+"""Memory of this process: the C library's habits, and how much was used at most."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import resource
+import sys
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+
+
+def keep_large_blocks() -> bool:
+    """Tell glibc to keep large freed blocks instead of giving them back to the kernel.
+
+    A training step frees and asks for the same large buffers again; by default each comes as fresh pages that
+    must be faulted in. Linux with glibc only; TUNESMITH_MALLOC=default switches it off. True when it took effect.
+    """
+    if os.environ.get("TUNESMITH_MALLOC") == "default" or platform.libc_ver()[0] != "glibc":
+        return False
+    libc = ctypes.CDLL(None)
+    settings = ((_M_MMAP_THRESHOLD, 1 << 30), (_M_TRIM_THRESHOLD, (1 << 31) - 1), (_M_TOP_PAD, 1 << 26))
+    return all(libc.mallopt(option, value) == 1 for option, value in settings)
+
+
+def peak_mb() -> int:
+    """The process's largest resident set so far, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1024 * 1024 if sys.platform == "darwin" else 1024))

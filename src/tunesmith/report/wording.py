@@ -1,0 +1,168 @@
+"""Figures and sentences of the report: numbers with their units, the verdict in words, the caveats.
+
+Knows nothing of HTML: it returns plain text, which the template escapes.
+"""
+
+import math
+
+from tunesmith.report.facts import (
+    BaselineFacts,
+    ForgettingFacts,
+    MetricFacts,
+    OverfittingFacts,
+    ReportFacts,
+    Unit,
+)
+
+FEW_ROWS = 100
+"""Below this many test rows an interval is wide and one row moves a share by more than a point."""
+FEW_SLICE_ROWS = 20
+
+FIT_HEADLINES = {
+    "none": "No overfitting: the validation loss had not turned up where training ended.",
+    "mild": "Mild overfitting: the validation loss turned up a little before training ended.",
+    "overfitting": "Overfitting: the validation loss turned up clearly while the training loss kept falling.",
+    "too_short": "Too short to judge: there are too few validation points to see a turn.",
+    "underfit": "Underfit: the validation loss was still falling when training ended.",
+}
+
+
+def number(value: float, unit: Unit) -> str:
+    """A level: "41.0%" for a share, "2.312" otherwise; "not a number" where it is none."""
+    if not math.isfinite(value):
+        return "not a number" if math.isnan(value) else _signed(f"{value}")
+    return _signed(f"{100 * value:.1f}%" if unit == "share" else f"{value:.3f}")
+
+
+def change(value: float, unit: Unit) -> str:
+    """A difference with its sign: "+47.3" (points for a share), "-0.021" with a true minus sign."""
+    if not math.isfinite(value):
+        return number(value, unit)
+    text = f"{100 * value:+.1f}" if unit == "share" else f"{value:+.3f}"
+    return _signed("0" + text[2:] if float(text) == 0 else text)
+
+
+def change_unit(unit: Unit) -> str:
+    """The word behind a difference: percentage points, nats, or nothing."""
+    return {"share": "points", "nats": "nats", "ratio": ""}[unit]
+
+
+def difference(value: float, unit: Unit) -> str:
+    """A difference with its sign and its unit: "+47.3 points"."""
+    return f"{change(value, unit)} {change_unit(unit)}".rstrip()
+
+
+def interval(metric: MetricFacts) -> str:
+    """The 95 % interval of the difference, "+41.2 to +53.0", or "no interval"."""
+    if metric.ci95 is None:
+        return "no interval"
+    return f"{change(metric.ci95[0], metric.unit)} to {change(metric.ci95[1], metric.unit)}"
+
+
+def effect(metric: MetricFacts) -> str:
+    """The difference in words, so that colour is never the only sign."""
+    return {"gain": "clear gain", "loss": "clear loss", "unclear": "no clear change"}[metric.effect]
+
+
+def count(value: int, noun: str) -> str:
+    """ "1 row", "2,000 rows": a count with its noun (regular plurals only)."""
+    return f"{value:,} {noun}{'' if value == 1 else 's'}"
+
+
+def score(value: float) -> str:
+    """The score of one row: "1", "0", "0.67"."""
+    return _signed(f"{value:.2f}".rstrip("0").rstrip(".")) if math.isfinite(value) else "not a number"
+
+
+def duration(seconds: float) -> str:
+    """Wall time in the two largest units: "0.42 s", "3 min 20 s", "2 h 05 min"."""
+    if seconds < 10:
+        return f"{seconds:.2f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600:,} h {whole % 3600 // 60:02d} min"
+
+
+def verdict(facts: ReportFacts) -> str:
+    """One sentence: whether to ship, and why."""
+    metric = facts.metrics[0]
+    movement = f"{_movement(metric)} on {count(facts.test_rows, 'held-out row')}"
+    conditions = len(facts.reasons)
+    if facts.verdict == "pass":
+        one, many = "the gate's one condition holds", f"all {conditions} gate conditions hold"
+        hold = one if conditions == 1 else many
+        gained = f"{difference(metric.delta, metric.unit)}, 95% interval {interval(metric)}"
+        return f"Ship it: {movement} ({gained}), and {hold}."
+    failed = [reason.text.rstrip(" .") for reason in facts.reasons if not reason.ok]
+    part = f"{len(failed)} of {conditions} gate conditions {'fails' if len(failed) == 1 else 'fail'}"
+    fails = "the gate's one condition fails" if conditions == 1 else part
+    return f"Do not ship: {movement}, but {fails}: {'; '.join(failed)}."
+
+
+def caveats(facts: ReportFacts) -> list[str]:
+    """What a careful reader should know beside the verdict, most serious first."""
+    notes = []
+    blocking = sum(finding.severity == "block" for finding in facts.audit.findings)
+    if blocking:
+        notes.append(f"The data audit has {count(blocking, 'blocking finding')}: mend the data first.")
+    rivals = [rival for rival in facts.baselines if not _beaten(rival, facts)]
+    notes += [f"{rival.name} does as well or better on {rival.metric}, without training." for rival in rivals]
+    harmed = [part for part in facts.slices if any(metric.effect == "loss" for metric in part.metrics)]
+    if harmed:
+        named = ", ".join(f"{part.field}: {part.value}" for part in harmed)
+        notes.append(f"Clearly worse on part of the test: {named}.")
+    if facts.outcomes.losses:
+        rows = count(facts.outcomes.losses, "row")
+        notes.append(f"{rows} got worse than with the base; read them below before you ship.")
+    if facts.test_rows < FEW_ROWS:
+        notes.append(f"The test has only {count(facts.test_rows, 'row')}: the intervals are wide.")
+    if facts.forgetting is None:
+        notes.append("Forgetting was not measured.")
+    if facts.overfitting is not None and facts.overfitting.verdict in ("overfitting", "underfit"):
+        notes.append(FIT_HEADLINES[facts.overfitting.verdict])
+    if facts.audit.tokens is not None and facts.audit.tokens.truncated_rows:
+        notes.append(f"{count(facts.audit.tokens.truncated_rows, 'training row')} lost text by truncation.")
+    return notes
+
+
+def forgetting(facts: ForgettingFacts) -> str:
+    """The forgetting figure as one sentence."""
+    moved = f"from {number(facts.base_loss, 'nats')} to {number(facts.tuned_loss, 'nats')} nats per token"
+    judged = "within" if facts.ok else "over"
+    seen = f"{count(facts.rows, 'row')} of general text ({count(facts.tokens, 'token')})"
+    return (
+        f"On {seen} the loss went {moved}: "
+        f"{change(facts.delta, 'nats')}, {judged} the limit of {number(facts.limit, 'nats')}."
+    )
+
+
+def overfitting(facts: OverfittingFacts) -> str:
+    """The overfitting judgement as one sentence."""
+    return FIT_HEADLINES[facts.verdict]
+
+
+def rivals(facts: ReportFacts) -> list[tuple[BaselineFacts, MetricFacts | None]]:
+    """The simpler ways, each with the metric it is measured by where the report has it."""
+    known = {metric.name: metric for metric in facts.metrics}
+    return [(rival, known.get(rival.metric)) for rival in facts.baselines]
+
+
+def _beaten(rival: BaselineFacts, facts: ReportFacts) -> bool:
+    metric = next((metric for metric in facts.metrics if metric.name == rival.metric), None)
+    if metric is None:
+        return True
+    return metric.tuned > rival.score if metric.higher_is_better else metric.tuned < rival.score
+
+
+def _movement(metric: MetricFacts) -> str:
+    base, tuned = number(metric.base, metric.unit), number(metric.tuned, metric.unit)
+    if base == tuned:
+        return f"{metric.name} stays at {base}"
+    return f"{metric.name} {'rises' if metric.delta > 0 else 'falls'} from {base} to {tuned}"
+
+
+def _signed(text: str) -> str:
+    return text.replace("-", "\N{MINUS SIGN}")
