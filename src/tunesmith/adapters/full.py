@@ -35,11 +35,8 @@ class Full:
         yield
 
     def save(self, folder: Path, base_name: str) -> None:
-        """Config and weights, in bf16 where the base is; the tokenizer is the caller's to add."""
-        stored = getattr(self._model.config, "stored_dtype", None)
-        state = {k: v.to(stored) if stored and v.is_floating_point() else v
-                 for k, v in self._model.state_dict().items()}  # fmt: skip
-        self._model.save_pretrained(folder, state_dict=state)
+        """Config and weights in float32, as they were trained and scored; the tokenizer is the caller's to add."""
+        self._model.save_pretrained(folder)
 
     def load(self, folder: Path) -> None:
         """Weights back into the model."""

@@ -10,6 +10,7 @@ from ..core.spec import Spec
 
 Auto = Literal["auto"]
 Positive = Annotated[int, Field(ge=1)]
+Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class EarlyStoppingSpec(Spec):
@@ -43,7 +44,9 @@ class TrainingSpec(Spec):
     warmup: float = Field(default=0.05, ge=0)
     """Steps of linear warm-up: a share of all steps below 1, a number of steps from 1 on."""
     optimizer: Literal["adamw"] = "adamw"
-    """AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) with betas 0.9 and 0.999."""
+    """AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101)."""
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
+    """Decay of the optimizer's running means of gradients and of their squares."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Decoupled weight decay of matrices; biases and norms have none."""
     clip_norm: float | None = Field(default=1.0, gt=0)

@@ -31,3 +31,9 @@ class Objective(Protocol):
 
     def loss_sum(self, model: Any, batch: TorchBatch) -> Tensor:
         """Sum over tokens of weight x loss, a scalar with gradient, in nats."""
+
+    def regulariser(self, model: Any, step: int) -> Tensor | None:
+        """A scalar in nats added to the mean loss of optimizer step `step` (from 0), or None for no such term.
+
+        Must be a function of the weights and of `step` alone, so that a resumed run draws the same.
+        """

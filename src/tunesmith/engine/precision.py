@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -28,8 +29,9 @@ def cpu_has_bf16() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def autocast(precision: str, *, weights: torch.dtype, device: str) -> AbstractContextManager[object]:
-    """Mixed precision for weights kept in float32 under bf16; nothing where weights have the type already."""
-    if precision == "bf16" and weights == torch.float32:
-        return torch.autocast(device_type=device, dtype=torch.bfloat16)
+def context(number_type: str, model: Any) -> AbstractContextManager[object]:
+    """Mixed precision for a model whose weights are float32 under bf16; nothing where they have the type already."""
+    weight = next(model.parameters())
+    if number_type == "bf16" and weight.dtype == torch.float32:
+        return torch.autocast(device_type=weight.device.type, dtype=torch.bfloat16)
     return nullcontext()

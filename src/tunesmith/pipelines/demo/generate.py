@@ -79,7 +79,7 @@ class Values:
 
 
 def draw_values(rng: random.Random, unseen: bool, needs_place: bool, taken: Taken) -> Values:
-    """Draw the entities, at least one; unseen rows have full names only, as a first name may occur in any word."""
+    """Draw at least one entity; unseen rows have full names only, as a first name may hide in other words."""
     order = taken.new_order(rng) if rng.random() < ORDER_SHARE else ""
     name = rng.choice(pool(FIRST_NAMES, unseen))
     if unseen or rng.random() >= FIRST_NAME_ONLY:
@@ -182,7 +182,8 @@ def make_rows(rng: random.Random, count: int, unseen: bool, taken: Taken) -> lis
 
 def generate(seed: int = DEFAULT_SEED) -> tuple[list[Row], list[Row]]:
     """The training rows and the test rows of `seed`, each shuffled."""
-    rng, taken = random.Random(seed), Taken()
+    rng = random.Random(seed)  # noqa: S311 - reproducible data, not a secret
+    taken = Taken()
     train = make_rows(rng, TRAIN_ROWS, unseen=False, taken=taken)
     test = make_rows(rng, UNSEEN_ROWS, unseen=True, taken=taken)
     test += make_rows(rng, TEST_ROWS - UNSEEN_ROWS, unseen=False, taken=taken)

@@ -90,34 +90,33 @@ SURNAMES: tuple[str, ...] = _words(
 PLACE_STEMS: tuple[str, ...] = _words(
     """
     Abbey Acorn Alder Almond Amber Anchor Angel Antler Apple Apricot Arch Arrow Ash Aspen Autumn Baker
-    Banner Barley Barn Basket Beacon Bean Bear Beaver Beech Bell Berry Bird Bishop Black
- Blossom Blue Boar Bone Bottle Bow Branch Brass Bread Brewer Briar Brick Bright Broad Broken
-    Bronze Broom Brown Buck Bull Butter Button Cage Candle Canon Carrot Cart Castle Cat Cattle Cedar
-    Chain Chalk Chapel Charcoal Cherry Chestnut Child Circle Clay Clear Cloud Clover Coach Coal Coast
-    Cold Cook Copper Coral Cork Corn Cotton Cow Cradle Crane Cream Crescent Cricket Crooked Crow
-    Crown Cup Curlew Dark Dawn Deep Deer Desert Diamond Doctor Dog Donkey Double Dove Dragon Drift
-    Drum Dry Duck Duke Dusk Eagle East Ebony Echo Eel Egg Elder Elm Ember Emerald Evening Fair
-    Falcon Falling Far Farmer Feather Fern Fiddle Fig Finch Fire First Fish Fisher Five Flag
-    Flat Fleet Flint Flour Flower Foggy Forest Forge Fork Four Fox Frog Frost Garden Garlic Gate 
-    Giant Ginger Glass Glen Goat Gold Good Goose Grain Grand Granite Grape Grass Gravel
-    Great Grey Guard Gull Hammer Happy Hare Harp Harvest Hat Hawk Hay Head Heather Hedge
-    Hermit Heron Hidden High Hollow Holly Home Honey Hook Hope Horn Horse Hound Hunter Ice Inner Iron
-    Jade Jasper Jewel Joy Kettle Key King Kite Kitten Knight Lace Ladder Lady Lake Lamb Lamp Lantern
-    Lark Last Laurel Lavender Lead Leaf Lemon Light Lilac Lime Linen Lion Little Lobster Lock Lonely
-    Long Lost Lower Lucky Magpie Maiden Mallow Mango Maple Marble Market Marsh Mary Mason May Meadow
-    Merchant Mercy Middle Mill Mint Mirror Misty Mole Monk Monkey Moon Moor Morning Moss Mountain Mouse
-    Mud Music Mustard Narrow Needle Nest Nettle New Night Noble Noon North Nut Oak Oat Ocean Old Olive
-    Onion Opal Orange Orchard Otter Outer Over Owl Ox Oyster Paddle Palm Paper Park Parson Peach Pear
-    Pebble Penny Pepper Pine Pipe Plain Plum Poplar Poppy Potter Prince Quail Queen Quiet Rabbit Ragged
-    Rain Rainbow Ram Raven Red Reed Ribbon Rich Ring River Rock Rook Rope Rose Round Royal Ruby
-    Rush Russet Sable Saddle Saffron Sail Sailor Saint Salmon Salt Sand Scarlet School Sea Seal Second
-    Seven Shadow Shallow Sharp Sheep Shell Ship Short Silent Silver Six Sky Sleepy Small Smith Smoke
-    Snake Snow Soft Soldier Song Sorrel South Sparrow Spice Spider Spring Spruce Squirrel Stable Stag
-    Star Starling Steel Steep Still Stone Stork Storm Straw Strong Sugar Summer Sun Sunny Swan Sweet
-    Swift Tailor Tall Tar Tea Temple Ten Thick Thin Third Thorn Three Thunder Tide Tiger Timber Tin 
-    Tower Trout Turtle Twelve Twin Two Under Upper Vine Violet Walnut Warm Watch Water Wax Weaver
-    Wedding West Wet Whale Wheat Whistle White Wide Widow Wild Willow Wind Window Winter Wise Wolf
-    Wooden Wool Wren Yarrow Yellow York Young
+    Banner Barley Barn Basket Beacon Bean Bear Beaver Beech Bell Berry Bird Bishop Black Blossom Blue
+    Boar Bone Bottle Bow Branch Brass Bread Brewer Briar Brick Bright Broad Broken Bronze Broom Brown
+    Buck Bull Butter Button Cage Candle Canon Carrot Cart Castle Cat Cattle Cedar Chain Chalk Chapel
+    Charcoal Cherry Chestnut Child Circle Clay Clear Cloud Clover Coach Coal Coast Cold Cook Copper
+    Coral Cork Corn Cotton Cow Cradle Crane Cream Crescent Cricket Crooked Crow Crown Cup Curlew Dark
+    Dawn Deep Deer Desert Diamond Doctor Dog Donkey Double Dove Dragon Drift Drum Dry Duck Duke Dusk
+    Eagle East Ebony Echo Eel Egg Elder Elm Ember Emerald Evening Fair Falcon Falling Far Farmer Feather
+    Fern Fiddle Fig Finch Fire First Fish Fisher Five Flag Flat Fleet Flint Flour Flower Foggy Forest
+    Forge Fork Four Fox Frog Frost Garden Garlic Gate Giant Ginger Glass Glen Goat Gold Good Goose Grain
+    Grand Granite Grape Grass Gravel Great Grey Guard Gull Hammer Happy Hare Harp Harvest Hat Hawk Hay
+    Head Heather Hedge Hermit Heron Hidden High Hollow Holly Home Honey Hook Hope Horn Horse Hound
+    Hunter Ice Inner Iron Jade Jasper Jewel Joy Kettle Key King Kite Kitten Knight Lace Ladder Lady Lake
+    Lamb Lamp Lantern Lark Last Laurel Lavender Lead Leaf Lemon Light Lilac Lime Linen Lion Little
+    Lobster Lock Lonely Long Lost Lower Lucky Magpie Maiden Mallow Mango Maple Marble Market Marsh Mary
+    Mason May Meadow Merchant Mercy Middle Mill Mint Mirror Misty Mole Monk Monkey Moon Moor Morning
+    Moss Mountain Mouse Mud Music Mustard Narrow Needle Nest Nettle New Night Noble Noon North Nut Oak
+    Oat Ocean Old Olive Onion Opal Orange Orchard Otter Outer Over Owl Ox Oyster Paddle Palm Paper Park
+    Parson Peach Pear Pebble Penny Pepper Pine Pipe Plain Plum Poplar Poppy Potter Prince Quail Queen
+    Quiet Rabbit Ragged Rain Rainbow Ram Raven Red Reed Ribbon Rich Ring River Rock Rook Rope Rose Round
+    Royal Ruby Rush Russet Sable Saddle Saffron Sail Sailor Saint Salmon Salt Sand Scarlet School Sea
+    Seal Second Seven Shadow Shallow Sharp Sheep Shell Ship Short Silent Silver Six Sky Sleepy Small
+    Smith Smoke Snake Snow Soft Soldier Song Sorrel South Sparrow Spice Spider Spring Spruce Squirrel
+    Stable Stag Star Starling Steel Steep Still Stone Stork Storm Straw Strong Sugar Summer Sun Sunny
+    Swan Sweet Swift Tailor Tall Tar Tea Temple Ten Thick Thin Third Thorn Three Thunder Tide Tiger
+    Timber Tin Tower Trout Turtle Twelve Twin Two Under Upper Vine Violet Walnut Warm Watch Water Wax
+    Weaver Wedding West Wet Whale Wheat Whistle White Wide Widow Wild Willow Wind Window Winter Wise
+    Wolf Wooden Wool Wren Yarrow Yellow York Young
     """
 )
 

@@ -1,0 +1,11 @@
+"""What a model can do, measured on held-out rows, and whether training made it better.
+
+metrics/      one file for each metric: (prediction, reference) -> score
+stats         paired bootstrap
+run           answers and losses of one model
+compare       two models on the same rows
+gate          pass or fail, with reasons
+forgetting    loss on the packaged general text
+overfitting   a verdict from the two loss curves
+neighbour     the copy baseline: the nearest training row's answer
+"""

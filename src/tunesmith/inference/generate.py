@@ -1,0 +1,159 @@
+"""Batched generation with a key-value cache, greedy or sampled.
+
+Prompts of like length share a batch, padded on the left; a batch shrinks as its rows end. Greedy answers do not
+depend on a seed; sampled ones depend on the seed and on the order of the prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+BATCH_ROWS = 64
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen. temperature 0 is greedy; top_p keeps the smallest set with that probability."""
+
+    max_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    min_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Generated token ids without the stop token, and why generation ended."""
+
+    token_ids: list[int]
+    finish_reason: Literal["stop", "length"]
+
+
+def generate(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    *,
+    pad_id: int,
+    stop_ids: set[int],
+    context: int | None = None,
+    batch_rows: int = BATCH_ROWS,
+    on_progress: Callable[[int], None] | None = None,
+) -> list[Answer]:
+    """Answers in the prompts' order. `context` bounds prompt plus answer; `on_progress` gets rows done so far."""
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    answers: dict[int, Answer] = {}
+    was_training = model.training
+    model.eval()
+    for start in range(0, len(order), batch_rows):
+        rows = order[start : start + batch_rows]
+        batch = _Batch(model, [prompts[i] for i in rows], sampling, pad_id, stop_ids, context)
+        for _ in batch.tokens():
+            pass
+        answers |= dict(zip(rows, batch.answers(), strict=True))
+        if on_progress:
+            on_progress(len(answers))
+    model.train(was_training)
+    return [answers[i] for i in range(len(prompts))]
+
+
+def stream(
+    model: Any, prompt: Sequence[int], sampling: Sampling, *, pad_id: int, stop_ids: set[int], context: int | None = None
+) -> Iterator[int]:
+    """The tokens of one answer as they come, the stop token left out."""
+    batch = _Batch(model, [prompt], sampling, pad_id, stop_ids, context)
+    for row_tokens in batch.tokens():
+        if 0 in row_tokens:
+            yield row_tokens[0]
+
+
+class _Batch:
+    """Rows that are generated together."""
+
+    def __init__(
+        self, model: Any, prompts: Sequence[Sequence[int]], sampling: Sampling, pad_id: int, stop_ids: set[int],
+        context: int | None,
+    ):  # fmt: skip
+        self._model, self._sampling, self._stop = model, sampling, stop_ids
+        longest = max(len(p) for p in prompts)
+        device = next(model.parameters()).device
+        ids = [[pad_id] * (longest - len(p)) + list(p) for p in prompts]
+        mask = [[0] * (longest - len(p)) + [1] * len(p) for p in prompts]
+        self._ids_BL = torch.tensor(ids, device=device)
+        self._mask_BL = torch.tensor(mask, device=device)
+        self._limits = [
+            max(0, min(sampling.max_tokens, context - len(p)) if context else sampling.max_tokens) for p in prompts
+        ]
+        self._random = torch.Generator(device=device).manual_seed(sampling.seed)
+        self._out: list[list[int]] = [[] for _ in prompts]
+        self._stopped = [False] * len(prompts)
+
+    @torch.inference_mode()
+    def tokens(self) -> Iterator[dict[int, int]]:
+        """Each turn of the loop: the new token of each row that got one."""
+        alive = [i for i, limit in enumerate(self._limits) if limit > 0]
+        if not alive:
+            return
+        keep = torch.tensor(alive, device=self._ids_BL.device)
+        ids_BL, mask_BL = self._ids_BL[keep], self._mask_BL[keep]
+        cache = DynamicCache(config=self._model.config)
+        positions_BL = (mask_BL.cumsum(1) - 1).clamp(min=0)
+        while alive:
+            logits_BV = self._model(
+                input_ids=ids_BL, attention_mask=mask_BL, position_ids=positions_BL,
+                past_key_values=cache, use_cache=True, logits_to_keep=1,
+            ).logits[:, -1].float()  # fmt: skip
+            chosen = self._choose(logits_BV, alive)
+            new, staying = {}, []
+            for place, (row, token) in enumerate(zip(alive, chosen.tolist(), strict=True)):
+                if token in self._stop and len(self._out[row]) >= self._sampling.min_tokens:
+                    self._stopped[row] = True
+                    continue
+                self._out[row].append(token)
+                new[row] = token
+                if len(self._out[row]) < self._limits[row]:
+                    staying.append(place)
+            yield new
+            if len(staying) < len(alive):
+                if not staying:
+                    return
+                keep = torch.tensor(staying, device=chosen.device)
+                cache.batch_select_indices(keep)
+                mask_BL, positions_BL, chosen = mask_BL[keep], positions_BL[keep], chosen[keep]
+                alive = [alive[place] for place in staying]
+            ids_BL = chosen.unsqueeze(1)
+            positions_BL = positions_BL[:, -1:] + 1
+            mask_BL = torch.cat([mask_BL, mask_BL.new_ones(len(alive), 1)], dim=1)
+
+    def answers(self) -> list[Answer]:
+        """What has been generated."""
+        return [
+            Answer(ids, "stop" if stopped else "length")
+            for ids, stopped in zip(self._out, self._stopped, strict=True)
+        ]
+
+    def _choose(self, logits_BV: Tensor, alive: list[int]) -> Tensor:
+        """The next token of each row [B]."""
+        early = [place for place, row in enumerate(alive) if len(self._out[row]) < self._sampling.min_tokens]
+        if early and self._stop:
+            logits_BV[torch.tensor(early).unsqueeze(1), torch.tensor(sorted(self._stop))] = float("-inf")
+        if self._sampling.temperature == 0:
+            return logits_BV.argmax(-1)
+        probabilities_BV = (logits_BV / self._sampling.temperature).softmax(-1)
+        if self._sampling.top_p < 1:
+            probabilities_BV = _nucleus(probabilities_BV, self._sampling.top_p)
+        return torch.multinomial(probabilities_BV, 1, generator=self._random).squeeze(1)
+
+
+def _nucleus(probabilities_BV: Tensor, top_p: float) -> Tensor:
+    """Zero all but the likeliest tokens that together reach `top_p` (Holtzman et al. 2020, arXiv 1904.09751)."""
+    sorted_BV, order_BV = probabilities_BV.sort(dim=-1, descending=True)
+    outside_BV = sorted_BV.cumsum(-1) - sorted_BV >= top_p
+    return probabilities_BV.masked_fill(outside_BV.gather(-1, order_BV.argsort(-1)), 0.0)

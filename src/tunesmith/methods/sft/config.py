@@ -1,0 +1,47 @@
+"""Configuration of supervised fine-tuning."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from ...core.spec import Spec
+
+if TYPE_CHECKING:
+    from .method import Sft
+
+
+class RehearsalSpec(Spec):
+    """Keep what the base can do: on text that the base itself wrote, stay close to what the base would say.
+
+    Before training the base samples `rows` short texts. Every `every` optimizer steps, `batch` of them add
+    `weight` x KL(base || tuned) to the loss. Needs no data of its own; needs an adapter (the base beneath is the
+    teacher). Distillation from the old model: Li & Hoiem 2016, arXiv 1606.09282; on its own samples: Huang et al.
+    2024, arXiv 2403.01244.
+    """
+
+    rows: int = Field(default=256, ge=1)
+    """Texts sampled from the base."""
+    length: int = Field(default=96, ge=8)
+    """Tokens of each text."""
+    batch: int = Field(default=2, ge=1)
+    """Texts compared at a time."""
+    every: int = Field(default=4, ge=1)
+    """Optimizer steps from one comparison to the next."""
+    weight: float = Field(default=1.0, gt=0)
+    """Weight of the divergence, in nats a token, beside the loss."""
+
+
+class SftSpec(Spec):
+    """Supervised fine-tuning: cross entropy on the assistant's turns, end-of-turn included."""
+
+    type: Literal["sft"] = "sft"
+    rehearsal: RehearsalSpec | None = None
+    """Guard against forgetting; null for none."""
+
+    def build(self) -> Sft:
+        """The implementation."""
+        from .method import Sft
+
+        return Sft(self)

@@ -1,0 +1,77 @@
+"""Supervised fine-tuning: the loss, and the rehearsal that keeps the base's abilities."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ...adapters.base import Adapter
+from ...core.errors import ContentError
+from ...engine.objective import TorchBatch
+from ...inference.generate import Sampling, generate
+from ...models.head import logits_at
+from .config import RehearsalSpec, SftSpec
+
+
+class Sft:
+    """Weighted cross entropy on labelled tokens.
+
+    Sum over labelled tokens t of w_t * -log p(x_t | x_<t), in nats. The loop divides by the sum of w over the whole
+    optimizer step.
+    """
+
+    def __init__(self, spec: SftSpec):
+        self.spec = spec
+        self._rehearsal: Rehearsal | None = None
+
+    def prepare(self, model: Any, adapter: Adapter, tokenizer: Any, seed: int) -> None:
+        """Sample the rehearsal texts from the base, when the recipe asks for them. `adapter` is attached to `model`."""
+        if self.spec.rehearsal is None:
+            return
+        if adapter.folder_name != "adapter":
+            raise ContentError(
+                "method.rehearsal needs an adapter: in full fine-tuning no base is left to compare with",
+                mend="use adapter: {type: lora}, or leave method.rehearsal out and mix in general rows (data.train)",
+            )
+        self._rehearsal = Rehearsal(self.spec.rehearsal, model, adapter, tokenizer, seed)
+
+    def loss_sum(self, model: Any, batch: TorchBatch) -> Tensor:
+        """Sum over labelled tokens of weight x cross entropy; logits only where a label stands."""
+        weight_BL = F.pad(batch.loss_weight_BL[:, 1:], (0, 1))  # at t: the weight of predicting t + 1
+        wanted_BL = weight_BL > 0
+        logits_NV = logits_at(model, batch.input_ids_BL, batch.attention_mask_BL, wanted_BL)
+        targets_N = batch.input_ids_BL.roll(-1, dims=1)[wanted_BL]
+        loss_N = F.cross_entropy(logits_NV.float(), targets_N, reduction="none")
+        return (loss_N * weight_BL[wanted_BL]).sum()
+
+    def regulariser(self, model: Any, step: int) -> Tensor | None:
+        """The rehearsal's term, on the steps that have one."""
+        if self._rehearsal is None or step % self._rehearsal.spec.every:
+            return None
+        return self._rehearsal.divergence(model, step)
+
+
+class Rehearsal:
+    """Texts of the base's own, and the distance of the tuned model from the base on them."""
+
+    def __init__(self, spec: RehearsalSpec, model: Any, adapter: Adapter, tokenizer: Any, seed: int):
+        self.spec, self._adapter, self._seed = spec, adapter, seed
+        start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+        sampling = Sampling(max_tokens=spec.length - 1, temperature=1.0, seed=seed, min_tokens=spec.length - 1)
+        with adapter.disabled():
+            answers = generate(model, [[start]] * spec.rows, sampling, pad_id=tokenizer.pad_token_id, stop_ids=set())
+        self._ids_RL = torch.tensor([[start, *a.token_ids] for a in answers], device=next(model.parameters()).device)
+
+    def divergence(self, model: Any, step: int) -> Tensor:
+        """weight x KL(base || tuned), the mean over the tokens of this step's texts, in nats."""
+        pick = torch.Generator().manual_seed(self._seed * 1_000_003 + step)
+        rows = torch.randperm(len(self._ids_RL), generator=pick)[: self.spec.batch]
+        ids_BL = self._ids_RL[rows.to(self._ids_RL.device)]
+        mask_BL = torch.ones_like(ids_BL)
+        with torch.no_grad(), self._adapter.disabled():
+            base_NV = logits_at(model, ids_BL, mask_BL, mask_BL.bool()).float().log_softmax(-1)
+        tuned_NV = logits_at(model, ids_BL, mask_BL, mask_BL.bool()).float().log_softmax(-1)
+        return self.spec.weight * F.kl_div(tuned_NV, base_NV, reduction="batchmean", log_target=True)

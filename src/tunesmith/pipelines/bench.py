@@ -1,0 +1,96 @@
+"""The workbench of a run: base model, adapter and tokenizer together, and what is asked of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..adapters.base import Adapter
+from ..core.errors import MissingError
+from ..data.template import PLAIN_TEMPLATE
+from ..engine import memory, precision
+from ..models import load
+from ..models.refs import Base, find
+from ..models.tokenizer import tokenizer as load_tokenizer
+from .recipe import RunSpec
+from .rundir import RunDir
+
+
+@dataclass
+class Bench:
+    """A base model with an adapter attached. `number_type` is bf16 or fp32."""
+
+    base: Base
+    model: Any
+    adapter: Adapter
+    tokenizer: Any
+    number_type: str
+    stop_ids: set[int]
+
+    @contextmanager
+    def as_base(self) -> Iterator[None]:
+        """Inside the block the model answers as the base."""
+        with self.adapter.disabled():
+            yield
+
+    @property
+    def pad_id(self) -> int:
+        """The padding token."""
+        return int(self.tokenizer.pad_token_id)
+
+
+def build(spec: RunSpec, base: Base, tokenizer: Any) -> Bench:
+    """Load the base and attach a fresh adapter, seeded."""
+    memory.keep_large_blocks()
+    number_type = precision.choose(spec.training.precision)
+    # Full fine-tuning keeps float32 weights and computes in bf16; beside a frozen base, bf16 weights lose nothing.
+    weights = torch.float32 if spec.adapter.trains_base else precision.DTYPES[number_type]
+    model = load.model(base, weights)
+    torch.manual_seed(spec.seed)
+    adapter = spec.adapter.build()
+    adapter.attach(model)
+    return Bench(base, model, adapter, tokenizer, number_type, stop_ids(model, tokenizer))
+
+
+def open_run(run: RunDir) -> Bench:
+    """The trained model of a run; MissingError before its training is finished."""
+    spec = run.recipe()
+    base = find(spec.base)
+    bench = build(spec, base, load_tokenizer(base, PLAIN_TEMPLATE))
+    folder = run.path / bench.adapter.folder_name
+    if not folder.is_dir():
+        raise MissingError(
+            f"{run.path} holds no trained model yet", mend="finish it: tunesmith run RECIPE --out DIR --resume"
+        )
+    bench.adapter.load(folder)
+    bench.model.eval()
+    return bench
+
+
+def open_base(spec: RunSpec) -> Bench:
+    """The base of a run by itself, for runs whose training left no base to switch back to."""
+    base = find(spec.base)
+    return build(spec, base, load_tokenizer(base, PLAIN_TEMPLATE))
+
+
+def save(bench: Bench, run: RunDir) -> Path:
+    """Write `adapter/` or `model/`, with the tokenizer and its chat template, in one rename."""
+
+    def fill(folder: Path) -> None:
+        bench.adapter.save(folder, bench.base.name)
+        bench.tokenizer.save_pretrained(folder)
+
+    return run.write_folder(bench.adapter.folder_name, fill)
+
+
+def stop_ids(model: Any, tokenizer: Any) -> set[int]:
+    """Tokens that end an answer: the tokenizer's end of sequence and the model's own list."""
+    listed = getattr(model.generation_config, "eos_token_id", None)
+    ids = set(listed if isinstance(listed, list) else [listed])
+    return {int(i) for i in ids | {tokenizer.eos_token_id} if i is not None}
+

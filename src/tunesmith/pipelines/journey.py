@@ -1,0 +1,168 @@
+"""The whole way: check, score the base, train, score the tuned model, judge, report. And the parts of it alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..core import ids
+from ..core.errors import ContentError, InterruptedRunError
+from ..core.events import Phase, PhaseEnded, PhaseStarted, Sink
+from ..engine import precision
+from ..evaluation.gate import Verdict
+from . import bench as benches
+from . import machine, report_facts
+from .bench import Bench
+from .prepare import Prepared, prepare
+from .recipe import RunSpec
+from .rundir import RunDir
+from .score import Score, evaluate, score
+from .train import identity, train
+
+
+class Journey:
+    """One run from its recipe to its verdict; each method is a stage and writes what it found."""
+
+    def __init__(self, spec: RunSpec, out: Path, *, resume: bool, sink: Sink):
+        self._wanted, self._out, self._resume, self._sink = spec, out, resume, sink
+        self.times: dict[str, float] = {}
+
+    def check(self, *, needs_test: bool) -> Prepared:
+        """Read and check the data before anything is created, then create the run's folder."""
+        if self._out.exists() and not self._resume:
+            RunDir.create(self._out, resume=False)  # says what is in the way, before any work is done
+        with self._phase("check"):
+            prepared = prepare(self._wanted)
+            prepared.require_clean()
+        if needs_test and not prepared.test.examples:
+            raise ContentError(
+                "the recipe names no test file: nothing could be proved", mend="add data.test, or use `tunesmith train`"
+            )
+        spec = prepared.spec
+        number_type = precision.choose(spec.training.precision)
+        training = spec.training.model_copy(update={"precision": number_type})
+        self.prepared = Prepared(**vars(prepared) | {"spec": spec.model_copy(update={"training": training})})
+        return self.prepared
+
+    def open(self) -> RunDir:
+        """The run's folder with what is known before training."""
+        self.run = RunDir.create(self._out, resume=self._resume)
+        prepared = self.prepared
+        self.run.write_recipe(prepared.spec)
+        self.run.write_json("data-audit.json", prepared.audit.as_json())
+        self.run.update(
+            id=ids.run_id(prepared.spec.name),
+            name=prepared.spec.name,
+            status="running",
+            base=prepared.base.name,
+            base_fingerprint=prepared.base.fingerprint(),
+            tokenizer_fingerprint=prepared.base.tokenizer_fingerprint(),
+            data_fingerprint=prepared.data_fingerprint,
+            recipe_fingerprint=prepared.spec.training_fingerprint(),
+            versions=machine.versions(),
+            machine=machine.machine(),
+        )
+        return self.run
+
+    def load(self) -> Bench:
+        """The base with a fresh adapter."""
+        with self._phase("load", self.prepared.base.name):
+            self.bench = benches.build(self.prepared.spec, self.prepared.base, self.prepared.tokenizer)
+        return self.bench
+
+    def score_base(self) -> Score:
+        """The untrained model on the test rows."""
+        with self._phase("score base"):
+            return score(self.bench, self.prepared, self._sink)
+
+    def train(self) -> None:
+        """Train, or continue; the run's status tells how it ended."""
+        with self._phase("train"), self._status():
+            train(self.prepared, self.bench, self.run, resume=self._resume, sink=self._sink)
+
+    def score_tuned(self) -> Score:
+        """The trained model on the same rows."""
+        with self._phase("score tuned"):
+            return score(self.bench, self.prepared, self._sink)
+
+    def conclude(self, base: Score, tuned: Score) -> Verdict:
+        """evaluation.json, predictions.jsonl and the report."""
+        with self._phase("report"):
+            verdict = evaluate(self.prepared, base, tuned, self.run)
+        self.run.update(
+            status="finished", verdict="pass" if verdict.passed else "fail", times=self.times,
+            wall_seconds=round(sum(self.times.values()), 2),
+        )  # fmt: skip
+        self.run.write_text("report.html", report_facts.page(self.run))
+        return verdict
+
+    @contextmanager
+    def _phase(self, phase: Phase, detail: str = "") -> Iterator[None]:
+        self._sink(PhaseStarted(phase, detail))
+        started = time.monotonic()
+        yield
+        seconds = time.monotonic() - started
+        self.times[phase] = round(seconds, 2)
+        self._sink(PhaseEnded(phase, seconds))
+
+    @contextmanager
+    def _status(self) -> Iterator[None]:
+        try:
+            yield
+        except InterruptedRunError as error:
+            self.run.update(status="interrupted")
+            error.mend = f"continue with: {self._again()}"
+            raise
+        except BaseException:
+            self.run.update(status="failed")
+            raise
+
+    def _again(self) -> str:
+        return f"tunesmith run {self._out / 'recipe.lock.yaml'} --out {self._out} --resume"
+
+
+def run(spec: RunSpec, out: Path, *, resume: bool, sink: Sink) -> tuple[RunDir, Verdict]:
+    """Check, score the base, train, score again, judge, report."""
+    journey = Journey(spec, out, resume=resume, sink=sink)
+    journey.check(needs_test=True)
+    journey.open()
+    journey.load()
+    base = journey.score_base()
+    journey.train()
+    return journey.run, journey.conclude(base, journey.score_tuned())
+
+
+def train_only(spec: RunSpec, out: Path, *, resume: bool, sink: Sink) -> RunDir:
+    """Check and train."""
+    journey = Journey(spec, out, resume=resume, sink=sink)
+    journey.check(needs_test=False)
+    opened = journey.open()
+    journey.load()
+    journey.train()
+    opened.update(times=journey.times)
+    return opened
+
+
+def evaluate_run(path: Path, *, sink: Sink) -> tuple[RunDir, Verdict]:
+    """Score base and tuned model of a trained run again, on the test file of its recipe."""
+    opened = RunDir.open(path)
+    spec = opened.recipe()
+    journey = Journey(spec, path, resume=True, sink=sink)
+    journey.check(needs_test=True)
+    journey.run = opened
+    if identity(journey.prepared)["data"] != opened.read_json("run.json")["data_fingerprint"]:
+        raise ContentError(
+            "the data files have changed since this run was trained", where=str(path),
+            mend="restore them, or train again: the figures would not be comparable",
+        )  # fmt: skip
+    journey.bench = benches.open_run(opened)
+    if spec.adapter.trains_base:
+        tuned_bench, journey.bench = journey.bench, benches.open_base(spec)
+        base = journey.score_base()
+        journey.bench = tuned_bench
+    else:
+        with journey.bench.as_base():
+            base = journey.score_base()
+    return opened, journey.conclude(base, journey.score_tuned())

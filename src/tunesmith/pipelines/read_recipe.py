@@ -1,0 +1,233 @@
+"""A recipe file, the environment and `--set` to a checked RunSpec. Errors name file, line and the near miss.
+
+Precedence: --set > environment (TUNESMITH_TRAINING__EPOCHS=2) > recipe > user configuration
+(~/.config/tunesmith/config.yaml) > default.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from ..core.errors import ContentError, MissingError, UsageError, nearest
+from .recipe import RunSpec
+from .yaml_lines import Located, parse
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_SECTIONS = "TUNESMITH_"
+
+
+@dataclass(frozen=True)
+class Override:
+    """One value from outside the recipe file."""
+
+    path: tuple[str | int, ...]
+    value: Any
+    source: str
+
+
+def read_recipe(
+    path: Path, settings: Sequence[str] = (), environment: Mapping[str, str] | None = None
+) -> RunSpec:
+    """The recipe at `path` under the overrides, with absolute paths. ContentError, MissingError, UsageError."""
+    environment = os.environ if environment is None else environment
+    located = _read(path)
+    values = _merge(_user_configuration(environment), located.value)
+    overrides = [*_from_environment(environment), *_from_settings(settings)]
+    for override in overrides:
+        _put(values, override)
+    try:
+        spec = RunSpec.model_validate(values)
+    except ValidationError as error:
+        raise _explained(error, path, located, overrides) from None
+    return _absolute(spec, path.parent.resolve(), environment)
+
+
+def _read(path: Path) -> Located:
+    if not path.is_file():
+        raise MissingError(
+            f"no such recipe: {path}", mend="name a YAML file; `tunesmith init FILE` writes one for your data"
+        )
+    try:
+        located = parse(path.read_text("utf-8"), str(path))
+    except UnicodeDecodeError as error:
+        raise ContentError(f"{path} is not in UTF-8", why=str(error), mend="save it as UTF-8") from error
+    if not isinstance(located.value, dict):
+        raise ContentError(
+            f"{path} holds no recipe", where=f"{path}:1",
+            mend="it must be a mapping with at least data: {train: FILE}; `tunesmith init FILE` writes one",
+        )  # fmt: skip
+    return located
+
+
+def _user_configuration(environment: Mapping[str, str]) -> dict[str, Any]:
+    folder = environment.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    path = Path(folder) / "tunesmith" / "config.yaml"
+    if not path.is_file():
+        return {}
+    value = parse(path.read_text("utf-8"), str(path)).value
+    return value if isinstance(value, dict) else {}
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """`above` over `below`, section by section."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _from_environment(environment: Mapping[str, str]) -> list[Override]:
+    """TUNESMITH_<SECTION>__<KEY>; only names that begin with a section of the recipe are taken."""
+    overrides = []
+    for name in sorted(environment):
+        parts = name.removeprefix(_SECTIONS).lower().split("__")
+        nested = len(parts) > 1 or parts[0] in ("seed", "base")
+        if name.startswith(_SECTIONS) and parts[0] in RunSpec.model_fields and nested:
+            overrides.append(Override(tuple(parts), _scalar(environment[name]), name))
+    return overrides
+
+
+def _from_settings(settings: Sequence[str]) -> list[Override]:
+    overrides = []
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"--set takes key=value, not '{setting}'", mend="for example --set training.epochs=2")
+        path = tuple(int(part) if part.isdigit() else part for part in key.strip().split("."))
+        overrides.append(Override(path, _scalar(value), f"--set {setting}"))
+    return overrides
+
+
+def _scalar(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"not a YAML value: {text}", why=str(error).splitlines()[0]) from error
+
+
+def _put(values: dict[str, Any], override: Override) -> None:
+    """Set a value deep inside, creating mappings on the way."""
+    at: Any = values
+    try:
+        for key in override.path[:-1]:
+            at = at.setdefault(key, {}) if isinstance(at, dict) else at[key]
+        at[override.path[-1]] = override.value
+    except (TypeError, IndexError, AttributeError) as error:
+        dotted = ".".join(str(key) for key in override.path)
+        raise UsageError(f"no place '{dotted}' in the recipe", where=override.source) from error
+
+
+def _explained(
+    error: ValidationError, path: Path, located: Located, overrides: Sequence[Override]
+) -> ContentError:
+    """All complaints of a validation in one error; the first gives the place."""
+    lines = []
+    for item in error.errors():
+        loc = _without_tags(item["loc"], located.value, overrides)
+        source = next((o.source for o in overrides if o.path == loc[: len(o.path)]), None)
+        line = located.line(loc)
+        place = source or (f"{path}:{line}" if line else str(path))
+        lines.append((place, _complaint(item, loc)))
+    where = lines[0][0]
+    mend = None
+    if len(lines) > 1:
+        mend = "correct also: " + "; ".join(f"{text} ({place})" for place, text in lines[1:6])
+    return ContentError(lines[0][1], where=where, mend=mend or "`tunesmith init --schema` prints all keys and types")
+
+
+def _without_tags(
+    loc: tuple[str | int, ...], value: Any, overrides: Sequence[Override]
+) -> tuple[str | int, ...]:
+    """Pydantic puts the chosen member of a union into the path; keep only keys that the recipe has, and the last."""
+    kept: list[str | int] = []
+    at = value
+    for index, key in enumerate(loc):
+        known = isinstance(at, dict) and key in at
+        known = known or (isinstance(at, list) and isinstance(key, int) and key < len(at))
+        if known:
+            at = at[key]
+        if known or index == len(loc) - 1 or any(o.path[: len(kept) + 1] == (*kept, key) for o in overrides):
+            kept.append(key)
+    return tuple(kept)
+
+
+def _complaint(item: Any, loc: tuple[str | int, ...]) -> str:
+    dotted = ".".join(str(key) for key in loc)
+    if item["type"] == "extra_forbidden":
+        owner = _fields_at(item["loc"][:-1])
+        hint = f": {nearest(str(item['loc'][-1]), owner)}" if owner else ""
+        return f"unknown key '{dotted}'{hint}"
+    if item["type"] == "missing":
+        return f"'{dotted}' is missing"
+    message = item["msg"].removeprefix("Value error, ")
+    return f"'{dotted}': {message[0].lower()}{message[1:]} (got {item['input']!r:.60})"
+
+
+def _fields_at(loc: Sequence[str | int]) -> list[str]:
+    """Field names of the Spec at a place in the recipe, found along the annotations."""
+    models: list[type[BaseModel]] = [RunSpec]
+    for key in loc:
+        models = _members(models, key)
+    return sorted({name for model in models for name in model.model_fields})
+
+
+def _members(models: list[type[BaseModel]], key: str | int) -> list[type[BaseModel]]:
+    found: list[type[BaseModel]] = []
+    for model in models:
+        if isinstance(key, str) and key in model.model_fields:
+            found += _models_in(model.model_fields[key].annotation)
+        elif isinstance(key, int) or _is_tag(model, key):
+            found.append(model)
+    return found or models
+
+
+def _is_tag(model: type[BaseModel], key: str | int) -> bool:
+    field = model.model_fields.get("type")
+    return field is not None and field.default == key
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]
+
+
+def _absolute(spec: RunSpec, folder: Path, environment: Mapping[str, str]) -> RunSpec:
+    """Paths of data and of a local base: variables filled in, relative ones from the recipe's folder."""
+
+    def resolve(path: str) -> str:
+        filled = Path(_fill(path, environment)).expanduser()
+        return str(filled if filled.is_absolute() else (folder / filled).resolve())
+
+    data = spec.data
+    train = tuple(s.model_copy(update={"path": resolve(s.path)}) for s in data.train)
+    update: dict[str, Any] = {"train": train}
+    for name in ("validation", "test"):
+        source = getattr(data, name)
+        if isinstance(source, BaseModel):
+            update[name] = source.model_copy(update={"path": resolve(source.path)})  # type: ignore[attr-defined]
+    base = _fill(spec.base, environment)
+    if (folder / base).is_dir():
+        base = str((folder / base).resolve())
+    return spec.model_copy(update={"data": data.model_copy(update=update), "base": base})
+
+
+def _fill(text: str, environment: Mapping[str, str]) -> str:
+    def value(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name not in environment:
+            raise MissingError(
+                f"the environment variable {name} is not set", where=f"path '{text}'", mend=f"export {name}=/your/folder"
+            )
+        return environment[name]
+
+    return _VARIABLE.sub(value, text)

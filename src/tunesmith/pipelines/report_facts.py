@@ -1,0 +1,152 @@
+"""The files of a run to the facts of its report. Reads nothing else, so a report can be rebuilt at any time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..report import (
+    AuditFacts,
+    BaselineFacts,
+    CostFacts,
+    FileFacts,
+    FindingFacts,
+    ForgettingFacts,
+    GateReason,
+    LossCurves,
+    MetricFacts,
+    NextCommand,
+    OutcomeCounts,
+    OverfittingFacts,
+    PhaseTime,
+    ReportFacts,
+    RowFacts,
+    SliceFacts,
+    TokenFacts,
+    render,
+)
+from .recipe import RunSpec
+from .rundir import RunDir
+
+
+def page(run: RunDir) -> str:
+    """The whole report of a finished run as HTML."""
+    return render(facts(run))
+
+
+def facts(run: RunDir) -> ReportFacts:
+    """Everything that the report shows."""
+    known, evaluation, spec = run.read_json("run.json"), run.read_json("evaluation.json"), run.recipe()
+    train, validation = run.curves()
+    return ReportFacts(
+        name=known["name"],
+        run_id=known["id"],
+        created=known["created"],
+        verdict=evaluation["verdict"],
+        reasons=[GateReason(**reason) for reason in evaluation["reasons"]],
+        base_name=known["base"],
+        method=_method(spec),
+        adapter=_adapter(spec),
+        test_rows=evaluation["rows"],
+        metrics=_metrics(evaluation["metrics"]),
+        slices=[_slice(s) for s in evaluation["slices"]],
+        baselines=[BaselineFacts(**b) for b in evaluation["baselines"]],
+        forgetting=_forgetting(evaluation["forgetting"]),
+        overfitting=_overfitting(evaluation["overfitting"]),
+        curves=LossCurves(train=train, validation=validation, kept_step=known["kept_step"]),
+        row_metric=evaluation["row_metric"],
+        outcomes=_outcomes(evaluation["outcomes"]),
+        rows=[_row(row) for row in run.read_lines("predictions.jsonl")],
+        audit=_audit(run.read_json("data-audit.json")),
+        recipe_yaml=run.recipe_text(),
+        versions=known["versions"],
+        fingerprints={key: known[f"{key}_fingerprint"] for key in ("data", "base", "tokenizer", "recipe")},
+        machine=known["machine"],
+        times=[PhaseTime(phase=phase, seconds=seconds) for phase, seconds in known["times"].items()],
+        cost=CostFacts(
+            wall_seconds=known["wall_seconds"],
+            trained_tokens=known["trained_tokens"],
+            tokens_per_second=known["tokens_per_s"],
+            peak_memory_mib=known["peak_memory_mb"],
+        ),
+        next_commands=[NextCommand(what=what, command=command) for what, command in next_commands(run)],
+    )
+
+
+def next_commands(run: RunDir) -> list[tuple[str, str]]:
+    """(what it does, command) for a trained run."""
+    return [
+        ("talk to the tuned model, /base and /both switch", f"tunesmith chat {run.path}"),
+        ("one answer", f"tunesmith generate {run.path} --prompt '...' --json"),
+        ("a folder that plain transformers loads", f"tunesmith export {run.path} --to merged"),
+        ("compare with another run", f"tunesmith runs {run.path} OTHER"),
+    ]
+
+
+def _method(spec: RunSpec) -> str:
+    rehearsal = " with rehearsal" if spec.method.rehearsal else ""
+    return f"supervised fine-tuning{rehearsal}"
+
+
+def _adapter(spec: RunSpec) -> str:
+    adapter = spec.adapter
+    return "every weight" if adapter.type == "full" else f"LoRA, rank {adapter.r}, alpha {adapter.alpha:g}"
+
+
+def _metrics(entries: list[dict[str, Any]]) -> list[MetricFacts]:
+    wanted = ("name", "base", "tuned", "higher_is_better", "unit")
+    return [MetricFacts(ci95=tuple(e["ci95"]), **{key: e[key] for key in wanted}) for e in entries]
+
+
+def _slice(entry: dict[str, Any]) -> SliceFacts:
+    return SliceFacts(**entry | {"metrics": _metrics(entry["metrics"])})
+
+
+def _forgetting(entry: dict[str, Any]) -> ForgettingFacts | None:
+    if entry["limit"] is None:
+        return None
+    return ForgettingFacts(**{key: value for key, value in entry.items() if key != "delta"})
+
+
+def _overfitting(entry: dict[str, Any]) -> OverfittingFacts | None:
+    if entry["verdict"] == "not_measured":
+        return None
+    return OverfittingFacts(**{key: value for key, value in entry.items() if key != "kept_step"})
+
+
+def _outcomes(counts: dict[str, int]) -> OutcomeCounts:
+    return OutcomeCounts(
+        wins=counts["win"], losses=counts["loss"], ties_right=counts["tie_right"], ties_wrong=counts["tie_wrong"]
+    )
+
+
+def _row(row: dict[str, Any]) -> RowFacts:
+    turns = row["prompt"]
+    alone = len(turns) == 1
+    prompt = turns[0]["content"] if alone else "\n\n".join(f"[{t['role']}] {t['content']}" for t in turns)
+    return RowFacts(
+        index=row["index"],
+        source=row["source"],
+        prompt=prompt,
+        reference=row["reference"],
+        base_answer=row["base"],
+        tuned_answer=row["tuned"],
+        base_score=row["base_score"],
+        tuned_score=row["tuned_score"],
+        outcome=row["outcome"],
+        slices=row["slices"],
+    )
+
+
+def _audit(audit: dict[str, Any]) -> AuditFacts:
+    tokens = audit["tokens"]
+    return AuditFacts(
+        files=[FileFacts(rejected=f["rows"] - f["accepted"], **f) for f in audit["files"]],
+        findings=[
+            FindingFacts(
+                code=f["code"], severity=f["severity"], count=f["count"], message=f["message"], mend=f["mend"],
+                examples=f["rows"][:5],
+            )
+            for f in audit["findings"]
+        ],
+        tokens=TokenFacts(truncated_rows=tokens.pop("truncated"), **tokens) if tokens else None,
+    )  # fmt: skip

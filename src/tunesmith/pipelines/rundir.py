@@ -1,0 +1,145 @@
+"""A run's folder: what stands where, and who may write it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import yaml
+
+from ..core import clock, files
+from ..core.errors import ConflictError, ContentError, MissingError
+from .recipe import RunSpec
+
+_LOCK_HEADER = "# Everything resolved: what ran. `tunesmith run` takes this file again.\n"
+
+
+class RunDir:
+    """The files of one run. Every whole-file write is atomic."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    @staticmethod
+    def create(path: Path, *, resume: bool) -> RunDir:
+        """A new folder, or with `resume` an existing one. ConflictError, OutputError."""
+        if path.exists() and not path.is_dir():
+            raise ConflictError(f"{path} is there already and is no folder", mend="choose another --out")
+        if path.is_dir() and not resume:
+            raise ConflictError(
+                f"{path} is there already", mend="add --resume to continue it, or choose another --out"
+            )
+        files.make_folder(path)
+        run = RunDir(path)
+        probe = path / f".probe-{uuid.uuid4().hex[:8]}"
+        with files.writing(path):
+            probe.touch()
+            probe.unlink()
+        return run
+
+    @staticmethod
+    def open(path: Path) -> RunDir:
+        """An existing run; MissingError otherwise."""
+        if not (path / "run.json").is_file():
+            raise MissingError(f"no run at {path}", mend="name a run's folder; `tunesmith runs` lists them")
+        return RunDir(path)
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        """`metrics.jsonl`."""
+        return self.path / "metrics.jsonl"
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """A JSON file of the run; MissingError where it is absent, ContentError where it is damaged."""
+        file = self.path / name
+        if not file.is_file():
+            raise MissingError(f"{file} is not there", mend="finish the run: tunesmith run RECIPE --out DIR --resume")
+        try:
+            content: dict[str, Any] = json.loads(file.read_text("utf-8"))
+        except ValueError as error:
+            raise ContentError(f"{file} is damaged", why=str(error)) from error
+        return content
+
+    def read_lines(self, name: str) -> list[dict[str, Any]]:
+        """A JSON Lines file of the run; empty where it is absent. A torn last line is left out."""
+        file = self.path / name
+        if not file.is_file():
+            return []
+        rows = []
+        for line in file.read_bytes().splitlines():
+            try:
+                rows.append(orjson.loads(line))
+            except orjson.JSONDecodeError:
+                break
+        return rows
+
+    def curves(self) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
+        """(training, validation) points (step, loss) from `metrics.jsonl`."""
+        rows = self.read_lines("metrics.jsonl")
+        train = [(r["step"], r["loss"]) for r in rows if "loss" in r]
+        return train, [(r["step"], r["validation_loss"]) for r in rows if "validation_loss" in r]
+
+    def write_json(self, name: str, value: Any) -> None:
+        """A whole JSON file."""
+        files.write_json(self.path / name, value)
+
+    def write_lines(self, name: str, rows: Iterable[dict[str, Any]]) -> None:
+        """A whole JSON Lines file."""
+        files.write_bytes(self.path / name, b"".join(orjson.dumps(row) + b"\n" for row in rows))
+
+    def write_text(self, name: str, text: str) -> None:
+        """A whole text file."""
+        files.write_text(self.path / name, text)
+
+    def write_recipe(self, spec: RunSpec) -> None:
+        """`recipe.lock.yaml`."""
+        body = yaml.safe_dump(spec.as_json(), sort_keys=False, allow_unicode=True, width=100)
+        self.write_text("recipe.lock.yaml", _LOCK_HEADER + body)
+
+    def recipe_text(self) -> str:
+        """The resolved recipe as it was written."""
+        file = self.path / "recipe.lock.yaml"
+        if not file.is_file():
+            raise MissingError(f"{file} is not there", mend="name the folder of a run that was started")
+        return file.read_text("utf-8")
+
+    def recipe(self) -> RunSpec:
+        """The resolved recipe."""
+        return RunSpec.model_validate(yaml.safe_load(self.recipe_text()))
+
+    def update(self, **facts: Any) -> None:
+        """Change keys of `run.json`, creating it at first."""
+        file = self.path / "run.json"
+        known = json.loads(file.read_text("utf-8")) if file.is_file() else {"created": clock.now()}
+        self.write_json("run.json", known | facts | {"updated": clock.now(), "pid": os.getpid()})
+
+    def write_folder(self, name: str, fill: Callable[[Path], None]) -> Path:
+        """Put a folder in place whole: filled beside it, synced, then renamed over what was there."""
+        final, temporary = self.path / name, self.path / f".{name}.{uuid.uuid4().hex[:8]}.tmp"
+        with files.writing(final):
+            try:
+                temporary.mkdir()
+                fill(temporary)
+                for file in temporary.iterdir():
+                    with file.open("rb") as handle:
+                        os.fsync(handle.fileno())
+                files.sync_folder(temporary)
+                if final.exists():
+                    shutil.rmtree(final)
+                temporary.rename(final)
+                files.sync_folder(self.path)
+            except BaseException:
+                shutil.rmtree(temporary, ignore_errors=True)
+                raise
+        return final
