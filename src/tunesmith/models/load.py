@@ -19,6 +19,10 @@ def model(base: Base, dtype: torch.dtype) -> torch.nn.Module:
             base.folder, dtype=dtype, trust_remote_code=False, local_files_only=True
         )
     loaded.eval()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    moved: torch.nn.Module = loaded.to(device)
+    moved: torch.nn.Module = loaded.to(device())
     return moved
+
+
+def device() -> torch.device:
+    """The GPU when there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

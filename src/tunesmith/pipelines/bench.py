@@ -57,9 +57,9 @@ def build(spec: RunSpec, base: Base, tokenizer: Any) -> Bench:
     return Bench(base, model, adapter, tokenizer, number_type, stop_ids(model, tokenizer))
 
 
-def open_run(run: RunDir) -> Bench:
-    """The trained model of a run; MissingError before its training is finished."""
-    spec = run.recipe()
+def open_run(run: RunDir, spec: RunSpec | None = None) -> Bench:
+    """The trained model of a run, under its own recipe or `spec`; MissingError before its training is finished."""
+    spec = spec or run.recipe()
     base = find(spec.base)
     bench = build(spec, base, load_tokenizer(base, PLAIN_TEMPLATE))
     folder = run.path / bench.adapter.folder_name

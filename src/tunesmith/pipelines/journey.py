@@ -61,6 +61,7 @@ class Journey:
             tokenizer_fingerprint=prepared.base.tokenizer_fingerprint(),
             data_fingerprint=prepared.data_fingerprint,
             recipe_fingerprint=prepared.spec.training_fingerprint(),
+            system_message=_shared_system_message(prepared),
             versions=machine.versions(),
             machine=machine.machine(),
         )
@@ -121,6 +122,15 @@ class Journey:
 
     def _again(self) -> str:
         return f"tunesmith run {self._out / 'recipe.lock.yaml'} --out {self._out} --resume"
+
+
+def _shared_system_message(prepared: Prepared) -> str:
+    """The system message that every training row has; empty where they differ. Chats start with it."""
+    found = {
+        next((m.content or "" for m in example.messages if m.role == "system"), "")
+        for example in prepared.train.examples
+    }
+    return found.pop() if len(found) == 1 else ""
 
 
 def run(spec: RunSpec, out: Path, *, resume: bool, sink: Sink) -> tuple[RunDir, Verdict]:

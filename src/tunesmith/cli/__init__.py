@@ -1,0 +1,1 @@
+"""The command line: one file for each command. Loads no torch until a command starts a journey."""

@@ -1,0 +1,48 @@
+"""Where words go: results to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.markup import escape
+
+from ..core.errors import TunesmithError
+
+out = Console(highlight=False, soft_wrap=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class State:
+    """The flags that hold for every command."""
+
+    quiet = False
+    debug = False
+
+
+def print_json(value: Any) -> None:
+    """One JSON object on stdout."""
+    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def say(text: str) -> None:
+    """A line for people on stderr, unless --quiet."""
+    if not State.quiet:
+        err.print(text)
+
+
+def show_error(error: TunesmithError) -> None:
+    """What, where, why, mend."""
+    err.print(f"[bold red]error:[/] {escape(error.what)}")
+    for label, text in error.parts():
+        if text:
+            err.print(f"  [bold]{label}:[/] {escape(text)}")
+
+
+def width() -> int:
+    """Columns for tables; wide when no terminal is there."""
+    return out.width if sys.stdout.isatty() else int(os.environ.get("COLUMNS", "110"))

@@ -1,0 +1,39 @@
+"""`tunesmith export`: a run's model in a form that others load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from .console import out as stdout
+from .console import print_json, say
+from .options import Json, RunArgument
+
+
+def command(
+    run: RunArgument,
+    to: Annotated[Literal["merged"], typer.Option("--to", help="merged: one plain Hugging Face folder.")] = "merged",
+    out: Annotated[Path | None, typer.Option("--out", help="The folder to write; RUN/merged otherwise.")] = None,
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16"], typer.Option("--dtype", help="auto: as the base's weights are stored.")
+    ] = "auto",
+    json: Json = False,
+) -> None:
+    """Merge the adapter into the base, read the result back, and compare its logits with the adapter's."""
+    from ..pipelines.export import merged, stored_dtype
+
+    target = out or run / to
+    number_type = stored_dtype(run) if dtype == "auto" else dtype
+    parity = merged(run, target, dtype=number_type)
+    if json:
+        print_json({"folder": str(target), "dtype": number_type, **vars(parity)})
+        return
+    stdout.print(f"{target} ({number_type})")
+    stdout.print(
+        f"parity with the adapter over {parity.tokens} tokens: largest difference of a logit "
+        f"{parity.largest_difference:.2e}, same best token {parity.same_best_token:.2%}"
+    )
+    if number_type == "bfloat16":
+        say("merged weights are rounded to bfloat16; --dtype float32 keeps every digit")

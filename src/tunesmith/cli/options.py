@@ -1,0 +1,17 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RecipeArgument = Annotated[Path, typer.Argument(help="The recipe (YAML).", show_default=False)]
+RunArgument = Annotated[Path, typer.Argument(help="The folder of a run.", show_default=False)]
+Out = Annotated[Path, typer.Option("--out", help="Folder of the run; it must not exist yet.", show_default=False)]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --out from its newest checkpoint.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value: --set training.epochs=2.")
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]

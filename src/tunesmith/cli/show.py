@@ -1,0 +1,123 @@
+"""Tables for people: the audit, the verdict, rows that differ, what to type next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from .console import out
+
+_COLOURS = {"block": "bold red", "warn": "yellow", "info": "cyan"}
+
+
+def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]], right: Iterable[str] = ()) -> None:
+    """A plain table; columns named in `right` hold numbers."""
+    made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    numbers = set(right)
+    for column in columns:
+        made.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(cell if isinstance(cell, Text) else escape(str(cell)) for cell in row))
+    out.print(made)
+    out.print()
+
+
+def audit(facts: dict[str, Any]) -> None:
+    """Files, tokens and findings."""
+    table(
+        "Data", ("file", "role", "format", "rows", "good"),
+        [(f["path"], f["role"], f["format"], f["rows"], f["accepted"]) for f in facts["files"]], ("rows", "good"),
+    )  # fmt: skip
+    tokens = facts["tokens"]
+    if tokens and tokens["rows"]:
+        out.print(
+            f"{tokens['rows']:,} training rows, {tokens['tokens']:,} tokens, {tokens['labelled_tokens']:,} of them carry "
+            f"loss; row length median {tokens['length_p50']}, 95 % {tokens['length_p95']}, longest {tokens['length_max']}"
+        )
+    if not facts["findings"]:
+        out.print("[green]no findings[/]\n")
+        return
+    out.print()
+    for finding in facts["findings"]:
+        colour = _COLOURS[finding["severity"]]
+        places = ", ".join(finding["rows"][:6]) + (" ..." if len(finding["rows"]) > 6 else "")
+        out.print(f"[{colour}]{finding['severity']}[/] {finding['code']} ({finding['count']}): {escape(finding['message'])}")
+        if places:
+            out.print(f"  rows: {escape(places)}")
+        out.print(f"  mend: {escape(finding['mend'])}")
+    out.print()
+
+
+def evaluation(facts: dict[str, Any]) -> None:
+    """Base -> tuned, with intervals; slices; forgetting, overfitting; the verdict and its reasons."""
+    columns = ("metric", "base", "tuned", "difference", "95 % interval")
+    table(
+        f"Base and tuned model on the same {facts['rows']} held-out rows", columns,
+        [_metric_row(m) for m in facts["metrics"]], columns[1:],
+    )  # fmt: skip
+    for part in facts["slices"]:
+        first = part["metrics"][0]
+        out.print(f"  {escape(part['field'])} = {escape(part['value'])}: {first['name']} {first['base']:.3f} -> "
+                  f"{first['tuned']:.3f} ({part['rows']} rows)")  # fmt: skip
+    for baseline in facts["baselines"][:1]:
+        out.print(f"  copying the answer of the {baseline['name']}: {baseline['metric']} {baseline['score']:.3f}")
+    forgetting, overfitting = facts["forgetting"], facts["overfitting"]
+    out.print(
+        f"  forgetting: {forgetting['delta']:+.3f} nats a token on general text "
+        f"({forgetting['base_loss']:.3f} -> {forgetting['tuned_loss']:.3f})"
+    )
+    out.print(f"  overfitting: {overfitting['verdict'].replace('_', ' ')}. {escape(overfitting['explanation'])}\n")
+    passed = facts["verdict"] == "pass"
+    out.print("[bold green]verdict: pass[/]" if passed else "[bold red]verdict: fail[/]")
+    for reason in facts["reasons"]:
+        mark = "[green]yes[/]" if reason["ok"] else "[red]no [/]"
+        out.print(f"  {mark} {escape(reason['text'])}")
+    out.print()
+
+
+def differing_rows(rows: list[dict[str, Any]], most: int = 3) -> None:
+    """Some rows that the two models answer differently: wins first, then a loss where there is one."""
+    wins = [r for r in rows if r["outcome"] == "win"]
+    losses = [r for r in rows if r["outcome"] == "loss"]
+    others = [r for r in rows if r["base"] != r["tuned"] and r["outcome"].startswith("tie")]
+    chosen = (wins[: most - 1] + losses[:1] + wins[most - 1 :] + others)[:most]
+    for row in chosen:
+        out.print(f"[bold]{row['source']}[/] {row['outcome'].replace('_', ' ')}")
+        for label, text in (
+            ("prompt", row["prompt"][-1]["content"]), ("wanted", row["reference"]), ("base", row["base"]),
+            ("tuned", row["tuned"]),
+        ):  # fmt: skip
+            out.print(f"  {label:7}{escape(_short(text))}")
+    out.print()
+
+
+def places(folder: Path) -> None:
+    """Where the run's parts lie."""
+    adapter = "adapter" if (folder / "adapter").is_dir() else "model"
+    out.print(f"report   {folder / 'report.html'}\n{adapter:8} {folder / adapter}\nrun      {folder}\n")
+
+
+def next_commands(commands: list[tuple[str, str]]) -> None:
+    """What to type next."""
+    out.print("[bold]next[/]")
+    for what, command in commands:
+        out.print(f"  {escape(command)}    [dim]{escape(what)}[/]")
+
+
+def _metric_row(m: dict[str, Any]) -> tuple[Any, ...]:
+    low, high = m["ci95"]
+    gain = low > 0 if m["higher_is_better"] else high < 0
+    harm = high < 0 if m["higher_is_better"] else low > 0
+    style = "green" if gain else "red" if harm else ""
+    delta = Text(f"{m['delta']:+.3f}", style=style)
+    return m["name"], f"{m['base']:.3f}", f"{m['tuned']:.3f}", delta, f"{low:+.3f} to {high:+.3f}"
+
+
+def _short(text: str, most: int = 300) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= most else line[: most - 1] + "…"

@@ -1,0 +1,83 @@
+"""Talk to the model of a run: one loaded base, the adapter on or off for each answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ..core.errors import ContentError
+from ..core.messages import Message
+from ..data.tokenize import encode_prompt
+from ..inference.generate import Sampling, stream
+from . import bench as benches
+from .bench import Bench
+from .rundir import RunDir
+
+Which = Literal["base", "tuned"]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The next part of an answer; `finish_reason` is set on the last one, whose text is empty."""
+
+    text: str
+    finish_reason: Literal["stop", "length"] | None = None
+    tokens: int = 0
+
+
+class Speaker:
+    """The trained model of a run, and its base."""
+
+    def __init__(self, path: Path):
+        run = RunDir.open(path)
+        self.spec = run.recipe()
+        self.tuned = benches.open_run(run)
+        self.system_message = str(run.read_json("run.json").get("system_message") or "")
+        # A LoRA run switches its adapter off; a fully trained one needs its base beside it, loaded when asked for.
+        self._separate_base = self.spec.adapter.trains_base
+        self._base: Bench | None = None if self._separate_base else self.tuned
+
+    def answer(self, messages: Sequence[Message], which: Which, sampling: Sampling) -> Iterator[Piece]:
+        """The answer as it is written; whole characters only."""
+        bench, mode = self._voice(which)
+        tokenizer = bench.tokenizer
+        prompt = encode_prompt(tokenizer, messages)
+        context = bench.base.context
+        if context and len(prompt) >= context:
+            raise ContentError(
+                f"the conversation has {len(prompt)} tokens, the model takes {context}", mend="start again or shorten it"
+            )
+        ids: list[int] = []
+        shown = ""
+        with mode:
+            for token in stream(
+                bench.model, prompt, sampling, pad_id=bench.pad_id, stop_ids=bench.stop_ids, context=context
+            ):
+                ids.append(token)
+                text = tokenizer.decode(ids, skip_special_tokens=True)
+                if text.startswith(shown) and not text.endswith("\ufffd") and text != shown:
+                    yield Piece(text[len(shown) :])
+                    shown = text
+        limit = min(sampling.max_tokens, context - len(prompt)) if context else sampling.max_tokens
+        yield Piece("", "length" if len(ids) >= limit else "stop", len(ids))
+
+    def _voice(self, which: Which) -> tuple[Bench, AbstractContextManager[None]]:
+        if which == "tuned":
+            return self.tuned, nullcontext()
+        if self._base is None:
+            self._base = benches.open_base(self.spec)
+        return self._base, nullcontext() if self._separate_base else self._base.as_base()
+
+
+def opening(speaker: Speaker, system: str | None) -> list[Message]:
+    """How a conversation starts: the system message given, or the one that all training rows shared."""
+    text = speaker.system_message if system is None else system
+    return [Message(role="system", content=text)] if text else []
+
+
+def conversation(speaker: Speaker, prompt: str, system: str | None) -> list[Message]:
+    """One user message behind the opening."""
+    return [*opening(speaker, system), Message(role="user", content=prompt)]
