@@ -132,7 +132,8 @@ class Lora:
             leaves = {name.rpartition(".")[2] for name in linear}
             if unknown := [t for t in self.spec.targets if t not in leaves]:
                 raise ContentError(
-                    f"adapter.targets: the base has no linear layer '{unknown[0]}'", mend=nearest(unknown[0], leaves)
+                    f"adapter.targets: the base has no linear layer '{unknown[0]}'",
+                    mend=nearest(unknown[0], leaves),
                 )
             found = [name for name in linear if name.rpartition(".")[2] in self.spec.targets]
         if not found:

@@ -26,7 +26,9 @@ _HELP = "/tuned and /base choose who answers, /both shows both side by side, /ne
 
 def command(
     run: RunArgument,
-    system: Annotated[str | None, typer.Option("--system", help="A system message; the training data's own otherwise.")] = None,
+    system: Annotated[
+        str | None, typer.Option("--system", help="A system message; the training data's own otherwise.")
+    ] = None,
     max_tokens: Annotated[int, typer.Option("--max-tokens", min=1)] = 256,
     temperature: Annotated[float, typer.Option("--temperature", min=0.0, help="0 is greedy.")] = 0.0,
 ) -> None:
@@ -78,6 +80,8 @@ def _both(speaker: Speaker, messages: list[Message], sampling: Sampling) -> str:
     """Both answers side by side; the conversation goes on with the tuned one."""
     voices: tuple[Which, ...] = ("base", "tuned")
     answers = {v: "".join(piece.text for piece in speaker.answer(messages, v, sampling)) for v in voices}
-    panels = [Panel(Text(text), title=escape(name), width=max(30, out.width // 2 - 2)) for name, text in answers.items()]
+    panels = [
+        Panel(Text(text), title=escape(name), width=max(30, out.width // 2 - 2)) for name, text in answers.items()
+    ]
     out.print(Columns(panels))
     return answers["tuned"]

@@ -12,7 +12,9 @@ from .options import Json
 
 
 def command(
-    files: Annotated[list[Path], typer.Argument(help="Files of training rows, or one recipe (.yaml).", show_default=False)],
+    files: Annotated[
+        list[Path], typer.Argument(help="Files of training rows, or one recipe (.yaml).", show_default=False)
+    ],
     base: Annotated[str | None, typer.Option("--base", help="The base whose tokenizer and length limit count.")] = None,
     test: Annotated[Path | None, typer.Option("--test", help="A held-out file that must not overlap.")] = None,
     format: Annotated[str | None, typer.Option("--format", help="The row format; detected otherwise.")] = None,

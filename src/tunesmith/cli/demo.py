@@ -12,7 +12,9 @@ from .options import Json, Settings
 
 
 def command(
-    out: Annotated[Path, typer.Option("--out", help="Folder of the run; an earlier demo there is replaced.")] = Path("runs/demo"),
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run; an earlier demo there is replaced.")] = Path(
+        "runs/demo"
+    ),
     set_: Settings = None,
     json: Json = False,
 ) -> None:

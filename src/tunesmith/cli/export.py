@@ -17,7 +17,8 @@ def command(
     to: Annotated[Literal["merged"], typer.Option("--to", help="merged: one plain Hugging Face folder.")] = "merged",
     out: Annotated[Path | None, typer.Option("--out", help="The folder to write; RUN/merged otherwise.")] = None,
     dtype: Annotated[
-        Literal["auto", "float32", "bfloat16"], typer.Option("--dtype", help="auto: as the base's weights are stored.")
+        Literal["auto", "float32", "bfloat16"],
+        typer.Option("--dtype", help="auto: as the base's weights are stored."),
     ] = "auto",
     json: Json = False,
 ) -> None:

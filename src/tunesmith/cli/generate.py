@@ -13,8 +13,12 @@ from .options import Json, RunArgument
 
 def command(
     run: RunArgument,
-    prompt: Annotated[str, typer.Option("--prompt", help="The user's message; - reads it from stdin.", show_default=False)],
-    system: Annotated[str | None, typer.Option("--system", help="A system message; the training data's own otherwise.")] = None,
+    prompt: Annotated[
+        str, typer.Option("--prompt", help="The user's message; - reads it from stdin.", show_default=False)
+    ],
+    system: Annotated[
+        str | None, typer.Option("--system", help="A system message; the training data's own otherwise.")
+    ] = None,
     max_tokens: Annotated[int, typer.Option("--max-tokens", min=1)] = 256,
     temperature: Annotated[float, typer.Option("--temperature", min=0.0, help="0 is greedy.")] = 0.0,
     seed: Annotated[int, typer.Option("--seed")] = 0,
@@ -31,6 +35,12 @@ def command(
     pieces = list(speaker.answer(conversation(speaker, text, system), "base" if base else "tuned", sampling))
     answer = "".join(piece.text for piece in pieces)
     if json:
-        print_json({"text": answer, "finish_reason": pieces[-1].finish_reason, "completion_tokens": pieces[-1].tokens})
+        print_json(
+            {
+                "text": answer,
+                "finish_reason": pieces[-1].finish_reason,
+                "completion_tokens": pieces[-1].tokens,
+            }
+        )
     else:
         sys.stdout.write(answer + "\n")

@@ -18,9 +18,11 @@ def command(
     out: Annotated[Path, typer.Option("--out", help="The recipe to write.")] = Path("recipe.yaml"),
     base: Annotated[str | None, typer.Option("--base", help="The base model; the bundled one otherwise.")] = None,
     test: Annotated[Path | None, typer.Option("--test", help="A test file; split off from FILE otherwise.")] = None,
-    schema: Annotated[bool, typer.Option("--schema", help="Print the recipe's JSON Schema and do nothing else.")] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the recipe's JSON Schema and do nothing else.")
+    ] = False,
 ) -> None:
-    """Write a commented recipe for FILE, with a sixth of its rows held back as a test. Asks nothing without a terminal."""
+    """Write a commented recipe for FILE, with a sixth of its rows held back as a test."""
     if schema:
         from ..pipelines.recipe import json_schema
 

@@ -38,7 +38,9 @@ def _version(wanted: bool) -> None:
 def flags(
     quiet: Annotated[bool, typer.Option("--quiet", help="Say only results and errors.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and libraries' messages.")] = False,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Turn a general language model into a specialist, and prove it.
 
@@ -77,7 +79,13 @@ def _run(arguments: list[str]) -> int:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES):
             why = error.strerror or str(error)
-            return _failed(OutputError(f"cannot write {error.filename or ''}".strip(), why=why, mend="free space or choose another folder"))
+            return _failed(
+                OutputError(
+                    f"cannot write {error.filename or ''}".strip(),
+                    why=why,
+                    mend="free space or choose another folder",
+                )
+            )
         return _unexpected(error)
     except Exception as error:
         return _unexpected(error)
@@ -96,7 +104,12 @@ def _unexpected(error: Exception) -> int:
     if State.debug:
         err.print_exception()
     first = (str(error).splitlines() or [""])[0]
-    show_error(TunesmithError(f"unexpected: {type(error).__name__}: {first}", mend="run again with --debug and report what it shows"))
+    show_error(
+        TunesmithError(
+            f"unexpected: {type(error).__name__}: {first}",
+            mend="run again with --debug and report what it shows",
+        )
+    )
     return 1
 
 

@@ -12,6 +12,7 @@ RunArgument = Annotated[Path, typer.Argument(help="The folder of a run.", show_d
 Out = Annotated[Path, typer.Option("--out", help="Folder of the run; it must not exist yet.", show_default=False)]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --out from its newest checkpoint.")]
 Settings = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value: --set training.epochs=2.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a value: --set training.epochs=2."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]

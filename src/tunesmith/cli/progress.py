@@ -29,7 +29,12 @@ class Watch:
 
     def __init__(self) -> None:
         live = err.is_terminal and not State.quiet
-        columns = (TextColumn("{task.description}"), BarColumn(30), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(30),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
         self._bar = Bar(*columns, console=err, transient=True) if live else None
         self._task = self._bar.add_task("", total=1, note="", visible=False) if self._bar else None
         self._last = 0.0
@@ -58,8 +63,7 @@ class Watch:
                 self._advance(done, total, unit)
             case StepDone():
                 note = (
-                    f"loss {event.loss:.3f}  {event.tokens_per_s:,.0f} tokens/s  "
-                    f"{_duration(event.seconds_left)} left"
+                    f"loss {event.loss:.3f}  {event.tokens_per_s:,.0f} tokens/s  {_duration(event.seconds_left)} left"
                 )
                 self._advance(event.step, event.total_steps, note)
             case Validated(step, loss, best):

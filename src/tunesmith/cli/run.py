@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from ..pipelines.recipe import RunSpec
 
 
-def command(recipe: RecipeArgument, out: Out, resume: Resume = False, set_: Settings = None, json: Json = False) -> None:
+def command(
+    recipe: RecipeArgument, out: Out, resume: Resume = False, set_: Settings = None, json: Json = False
+) -> None:
     """Check, score the base, train, score the tuned model, judge, report. Exit 10 when the gate says no."""
     from ..pipelines.read_recipe import read_recipe
 

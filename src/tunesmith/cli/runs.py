@@ -13,7 +13,10 @@ from .options import Json
 
 
 def command(
-    paths: Annotated[list[Path] | None, typer.Argument(help="Nothing or a folder: list. Two runs: compare.", show_default=False)] = None,
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Nothing or a folder: list. Two runs: compare.", show_default=False),
+    ] = None,
     json: Json = False,
 ) -> None:
     """List the runs below a folder (runs/ by default), or compare two runs."""
@@ -65,7 +68,11 @@ def _compare(a: Path, b: Path, json: bool) -> None:
         out.print("[yellow]note:[/] the test rows differ: these figures cannot be compared\n")
     show.table("Facts", ("", str(a), str(b)), [(f["name"], f["a"], f["b"]) for f in facts["facts"]])
     if facts["recipe"]:
-        show.table("Recipe, where it differs", ("key", str(a), str(b)), [(r["key"], r["a"], r["b"]) for r in facts["recipe"]])
+        show.table(
+            "Recipe, where it differs",
+            ("key", str(a), str(b)),
+            [(r["key"], r["a"], r["b"]) for r in facts["recipe"]],
+        )
 
 
 def _figure(value: float | None) -> str:

@@ -36,8 +36,9 @@ def audit(facts: dict[str, Any]) -> None:
     tokens = facts["tokens"]
     if tokens and tokens["rows"]:
         out.print(
-            f"{tokens['rows']:,} training rows, {tokens['tokens']:,} tokens, {tokens['labelled_tokens']:,} of them carry "
-            f"loss; row length median {tokens['length_p50']}, 95 % {tokens['length_p95']}, longest {tokens['length_max']}"
+            f"{tokens['rows']:,} training rows, {tokens['tokens']:,} tokens, "
+            f"{tokens['labelled_tokens']:,} of them carry loss; row length: median "
+            f"{tokens['length_p50']}, 95 % {tokens['length_p95']}, longest {tokens['length_max']}"
         )
     if not facts["findings"]:
         out.print("[green]no findings[/]\n")
@@ -46,7 +47,9 @@ def audit(facts: dict[str, Any]) -> None:
     for finding in facts["findings"]:
         colour = _COLOURS[finding["severity"]]
         places = ", ".join(finding["rows"][:6]) + (" ..." if len(finding["rows"]) > 6 else "")
-        out.print(f"[{colour}]{finding['severity']}[/] {finding['code']} ({finding['count']}): {escape(finding['message'])}")
+        out.print(
+            f"[{colour}]{finding['severity']}[/] {finding['code']} ({finding['count']}): {escape(finding['message'])}"
+        )
         if places:
             out.print(f"  rows: {escape(places)}")
         out.print(f"  mend: {escape(finding['mend'])}")

@@ -7,7 +7,9 @@ from .console import print_json
 from .options import Json, Out, RecipeArgument, Resume, Settings
 
 
-def command(recipe: RecipeArgument, out: Out, resume: Resume = False, set_: Settings = None, json: Json = False) -> None:
+def command(
+    recipe: RecipeArgument, out: Out, resume: Resume = False, set_: Settings = None, json: Json = False
+) -> None:
     """Check the data and train; score nothing."""
     from ..pipelines import journey
     from ..pipelines.read_recipe import read_recipe

@@ -59,7 +59,11 @@ def few_rows(examples: Sequence[Example]) -> Iterator[Finding]:
 
 
 def overlap(
-    pairs: Sequence[tuple[int, int]], train: Sequence[Example], other: Sequence[Example], role: str, policy: str
+    pairs: Sequence[tuple[int, int]],
+    train: Sequence[Example],
+    other: Sequence[Example],
+    role: str,
+    policy: str,
 ) -> Iterator[Finding]:
     """Training rows whose prompt is among the held-out rows."""
     if not pairs:
@@ -84,14 +88,22 @@ def unrenderable(examples: Sequence[Example], encoded: Sequence[Encoded | Templa
         if isinstance(one, TemplateError):
             reasons.setdefault(str(one), []).append(example.origin)
     for reason, places in reasons.items():
-        yield Finding("template_refuses", "block", reason, "change these rows to what the base's template takes", tuple(places))
+        yield Finding(
+            "template_refuses",
+            "block",
+            reason,
+            "change these rows to what the base's template takes",
+            tuple(places),
+        )
 
 
 def too_long(
     examples: Sequence[Example], encoded: Sequence[Encoded], max_length: int, policy: str
 ) -> Iterator[Finding]:
     """Rows over the length limit, and what becomes of them."""
-    long = [(e.origin, len(c.input_ids)) for e, c in zip(examples, encoded, strict=True) if len(c.input_ids) > max_length]
+    long = [
+        (e.origin, len(c.input_ids)) for e, c in zip(examples, encoded, strict=True) if len(c.input_ids) > max_length
+    ]
     if not long:
         return
     longest = max(length for _, length in long)

@@ -71,9 +71,7 @@ def _example(raw: RawRow, chosen: Format | None, file: str) -> Example:
     if chosen is None or not chosen.matches(raw.value):
         raise RowError(_unrecognised(raw.value, chosen))
     parsed = chosen.parse(raw.value)
-    return Example(
-        messages=parsed.messages, tools=parsed.tools, metadata=parsed.metadata, origin=f"{file}:{raw.line}"
-    )
+    return Example(messages=parsed.messages, tools=parsed.tools, metadata=parsed.metadata, origin=f"{file}:{raw.line}")
 
 
 def _unrecognised(row: dict[str, object], chosen: Format | None) -> str:
@@ -83,4 +81,3 @@ def _unrecognised(row: dict[str, object], chosen: Format | None) -> str:
         return f"this row is '{other.name}', the file is '{chosen.name}': one format a file"
     wanted = chosen.name if chosen else "one of " + ", ".join(f.name for f in FORMATS)
     return f"not recognised as {wanted}: its keys are {keys}"
-

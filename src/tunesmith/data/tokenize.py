@@ -58,10 +58,8 @@ def encode_prompt(tokenizer: Tokenizer, messages: Sequence[Message], tools: Any 
 
 
 def encode_text(tokenizer: Tokenizer, text: str) -> Encoded:
-    """Plain text: the start-of-document token where there is one, then every token labelled but the first."""
-    ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
-    if tokenizer.bos_token_id is not None:
-        ids = [tokenizer.bos_token_id, *ids]
+    """Plain text as the tokenizer marks it (with its start token where it adds one); all labelled but the first."""
+    ids = list(tokenizer(text)["input_ids"])
     weight = np.ones(len(ids), dtype=np.float32)
     weight[:1] = 0
     return Encoded(np.array(ids, dtype=np.int32), weight)
@@ -83,7 +81,7 @@ def _tokens(tokenizer: Tokenizer, rendered: Sequence[Rendered]) -> list[Encoded]
         weight = [w for piece, w in zip(mine, loss, strict=True) for _ in piece]
         flat = [token for piece in mine for token in piece]
         arrays = np.array(flat, dtype=np.int32), np.array(weight, dtype=np.float32)
-        if len(flat):
+        if flat:
             arrays[1][0] = 0  # nothing predicts the first token
         encoded.append(Encoded(*arrays))
     return encoded

@@ -88,7 +88,7 @@ class Checkpoints:
 
         A broken one is set aside under another name, never deleted.
         """
-        complaints = []
+        complaints: list[str] = []
         for step in reversed(self.steps()):
             try:
                 return self.load(step), complaints

@@ -18,9 +18,7 @@ from .objective import Objective, TorchBatch
 EVALUATION_TOKENS = 8192
 
 
-def mean_loss(
-    model: Any, objective: Objective, rows: Sequence[Encoded], *, pad_id: int, number_type: str
-) -> float:
+def mean_loss(model: Any, objective: Objective, rows: Sequence[Encoded], *, pad_id: int, number_type: str) -> float:
     """The objective's loss in nats a labelled token, weighted like in training; nan without labelled tokens."""
     was_training = model.training
     model.eval()

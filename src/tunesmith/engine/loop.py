@@ -131,20 +131,18 @@ class Loop:
         plan = self.plan
         batches = [collate([plan.train[i] for i in micro], plan.pad_id) for micro in step]
         weight = sum(float(batch.loss_weight.sum()) for batch in batches)
-        rate = self._peak_rate * schedule.factor(
-            plan.training.schedule, number, self.total_steps, self._warmup
-        )
+        rate = self._peak_rate * schedule.factor(plan.training.schedule, number, self.total_steps, self._warmup)
         optim.set_learning_rate(self._optimizer, rate)
         plan.model.train()
         total = 0.0
         with precision.context(str(plan.training.precision), plan.model):
             for batch in batches:
                 loss = plan.objective.loss_sum(plan.model, TorchBatch.of(batch, self._device))
-                (loss / weight).backward()
+                torch.autograd.backward(loss / weight)
                 total += float(loss.detach())
             extra = plan.objective.regulariser(plan.model, number)
             if extra is not None:
-                extra.backward()
+                torch.autograd.backward(extra)
         norm = float(
             torch.nn.utils.clip_grad_norm_(
                 plan.trainable.values(), plan.training.clip_norm or float("inf"), foreach=True
@@ -212,9 +210,7 @@ class Loop:
             return
         self._check_identity(checkpoint.state["identity"])
         if checkpoint.state["threads"] != torch.get_num_threads():
-            self.plan.sink(
-                Note("the number of threads differs from before: last digits may differ too", "warning")
-            )
+            self.plan.sink(Note("the number of threads differs from before: last digits may differ too", "warning"))
         self._put_weights(checkpoint)
         optim.load_state_tensors(self._optimizer, self.plan.trainable, checkpoint.optimizer)
         set_rng_state(checkpoint.rng)
@@ -255,7 +251,9 @@ class Loop:
             try:
                 self._put_weights(self._checkpoints.load(kept))
             except (ValueError, OSError, KeyError) as error:
-                self.plan.sink(Note(f"the best checkpoint step-{kept} is damaged ({error}): the last is kept", "warning"))
+                self.plan.sink(
+                    Note(f"the best checkpoint step-{kept} is damaged ({error}): the last is kept", "warning")
+                )
                 kept = p.step
         self.plan.model.eval()
         return Outcome(p, self.total_steps, kept)

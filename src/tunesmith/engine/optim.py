@@ -13,7 +13,10 @@ def build(spec: TrainingSpec, named: dict[str, Parameter], learning_rate: float)
     """AdamW; weight decay on matrices only."""
     matrices = [p for p in named.values() if p.ndim >= 2]
     vectors = [p for p in named.values() if p.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": spec.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    groups = [
+        {"params": matrices, "weight_decay": spec.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=learning_rate, betas=spec.betas)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -93,7 +94,12 @@ def resolve_metrics(spec: EvaluationSpec, references: Sequence[str]) -> list[Met
 
 
 def compare(
-    examples: Sequence[Example], base: Answers, tuned: Answers, metrics: Sequence[Metric], spec: EvaluationSpec, seed: int
+    examples: Sequence[Example],
+    base: Answers,
+    tuned: Answers,
+    metrics: Sequence[Metric],
+    spec: EvaluationSpec,
+    seed: int,
 ) -> Comparison:
     """Score both models' answers and draw the intervals; loss and perplexity are always there."""
     scores = {m.name: (_score(m, base, examples), _score(m, tuned, examples)) for m in metrics}
@@ -117,14 +123,12 @@ def _results(
     scores: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]], base: Answers, tuned: Answers,
     rows: NDArray[np.int64], spec: EvaluationSpec, seed: int,
 ) -> list[MetricResult]:  # fmt: skip
-    options = {"resamples": spec.resamples, "seed": seed}
-    results = [
-        MetricResult(name, paired_bootstrap(b[rows], t[rows], **options)) for name, (b, t) in scores.items()
-    ]
+    bootstrap = partial(paired_bootstrap, resamples=spec.resamples, seed=seed)
+    results = [MetricResult(name, bootstrap(b[rows], t[rows])) for name, (b, t) in scores.items()]
     counts = base.label_counts[rows].astype(np.float64)
     sums = base.loss_sums[rows], tuned.loss_sums[rows]
-    results.append(MetricResult("loss", paired_bootstrap(*sums, counts, **options)))
-    results.append(MetricResult("perplexity", paired_bootstrap(*sums, counts, transform=np.exp, **options)))
+    results.append(MetricResult("loss", bootstrap(*sums, counts)))
+    results.append(MetricResult("perplexity", bootstrap(*sums, counts, transform=np.exp)))
     return results
 
 

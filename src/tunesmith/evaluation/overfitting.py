@@ -63,7 +63,14 @@ def _kind(train: Curve, validation: Curve) -> Kind:
 
 
 def _explain(
-    kind: Kind, best_step: int, best: float, last_step: int, last: float, last_train: float, kept: int, stopped: bool
+    kind: Kind,
+    best_step: int,
+    best: float,
+    last_step: int,
+    last: float,
+    last_train: float,
+    kept: int,
+    stopped: bool,
 ) -> str:
     curve = (
         f"Validation loss was lowest at step {best_step} ({best:.3f} nats a token) and {last:.3f} at the last step "

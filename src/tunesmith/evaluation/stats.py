@@ -61,9 +61,7 @@ def paired_bootstrap(
         below = weight[pick].sum(1)
         draws.append((base[pick].sum(1) / below, tuned[pick].sum(1) / below))
     base_S, tuned_S = (transform(np.concatenate(part)) for part in zip(*draws, strict=True))
-    base_value, tuned_value = (
-        float(transform(np.array([values.sum() / weight.sum()]))[0]) for values in (base, tuned)
-    )
+    base_value, tuned_value = (float(transform(np.array([values.sum() / weight.sum()]))[0]) for values in (base, tuned))
     return Paired(
         _interval(base_value, base_S),
         _interval(tuned_value, tuned_S),

@@ -65,7 +65,13 @@ def generate(
 
 
 def stream(
-    model: Any, prompt: Sequence[int], sampling: Sampling, *, pad_id: int, stop_ids: set[int], context: int | None = None
+    model: Any,
+    prompt: Sequence[int],
+    sampling: Sampling,
+    *,
+    pad_id: int,
+    stop_ids: set[int],
+    context: int | None = None,
 ) -> Iterator[int]:
     """The tokens of one answer as they come, the stop token left out."""
     batch = _Batch(model, [prompt], sampling, pad_id, stop_ids, context)
@@ -135,8 +141,7 @@ class _Batch:
     def answers(self) -> list[Answer]:
         """What has been generated."""
         return [
-            Answer(ids, "stop" if stopped else "length")
-            for ids, stopped in zip(self._out, self._stopped, strict=True)
+            Answer(ids, "stop" if stopped else "length") for ids, stopped in zip(self._out, self._stopped, strict=True)
         ]
 
     def _choose(self, logits_BV: Tensor, alive: list[int]) -> Tensor:

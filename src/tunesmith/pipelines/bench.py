@@ -15,7 +15,8 @@ from ..core.errors import MissingError
 from ..data.template import PLAIN_TEMPLATE
 from ..engine import memory, precision
 from ..models import load
-from ..models.refs import Base, find
+from ..models.find import find
+from ..models.refs import Base
 from ..models.tokenizer import tokenizer as load_tokenizer
 from .recipe import RunSpec
 from .rundir import RunDir
@@ -65,7 +66,8 @@ def open_run(run: RunDir, spec: RunSpec | None = None) -> Bench:
     folder = run.path / bench.adapter.folder_name
     if not folder.is_dir():
         raise MissingError(
-            f"{run.path} holds no trained model yet", mend="finish it: tunesmith run RECIPE --out DIR --resume"
+            f"{run.path} holds no trained model yet",
+            mend="finish it: tunesmith run RECIPE --out DIR --resume",
         )
     bench.adapter.load(folder)
     bench.model.eval()
@@ -93,4 +95,3 @@ def stop_ids(model: Any, tokenizer: Any) -> set[int]:
     listed = getattr(model.generation_config, "eos_token_id", None)
     ids = set(listed if isinstance(listed, list) else [listed])
     return {int(i) for i in ids | {tokenizer.eos_token_id} if i is not None}
-

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import uuid
 from dataclasses import dataclass
@@ -14,9 +13,9 @@ from transformers import AutoModelForCausalLM
 
 from ..core import files
 from ..core.errors import ConflictError, TunesmithError
-from ..models import load
 from ..evaluation.forgetting import general_rows
-from ..models.refs import find
+from ..models import load
+from ..models.find import find
 from . import bench as benches
 from .rundir import RunDir
 
@@ -57,7 +56,7 @@ def merged(path: Path, out: Path, *, dtype: str) -> Parity:
             bench.tokenizer.save_pretrained(temporary)
             parity = _compare(before, _logits(_plain(temporary), ids_BL))
             _require(parity, dtype)
-            os.rename(temporary, out)
+            temporary.rename(out)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return parity

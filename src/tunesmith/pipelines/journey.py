@@ -38,7 +38,8 @@ class Journey:
             prepared.require_clean()
         if needs_test and not prepared.test.examples:
             raise ContentError(
-                "the recipe names no test file: nothing could be proved", mend="add data.test, or use `tunesmith train`"
+                "the recipe names no test file: nothing could be proved",
+                mend="add data.test, or use `tunesmith train`",
             )
         spec = prepared.spec
         number_type = precision.choose(spec.training.precision)

@@ -22,7 +22,8 @@ from ..engine.steps import DEFAULT_BATCH_SIZE, Steps
 from ..evaluation import gate
 from ..evaluation.compare import LOWER_IS_BETTER, resolve_metrics
 from ..evaluation.metrics import Metric
-from ..models.refs import Base, find
+from ..models.find import find
+from ..models.refs import Base
 from ..models.tokenizer import tokenizer as load_tokenizer
 from .recipe import RunSpec
 
@@ -207,7 +208,9 @@ def _resolve(
     evaluation = spec.evaluation.model_copy(
         update={
             "metrics": tuple(m.name for m in metrics),
-            "max_tokens": round(1.25 * longest) + 8 if spec.evaluation.max_tokens == "auto" else spec.evaluation.max_tokens,
+            "max_tokens": round(1.25 * longest) + 8
+            if spec.evaluation.max_tokens == "auto"
+            else spec.evaluation.max_tokens,
         }
     )
     return spec.model_copy(update={"training": training, "evaluation": evaluation})

@@ -33,9 +33,7 @@ class Override:
     source: str
 
 
-def read_recipe(
-    path: Path, settings: Sequence[str] = (), environment: Mapping[str, str] | None = None
-) -> RunSpec:
+def read_recipe(path: Path, settings: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> RunSpec:
     """The recipe at `path` under the overrides, with absolute paths. ContentError, MissingError, UsageError."""
     environment = os.environ if environment is None else environment
     located = _read(path)
@@ -126,9 +124,7 @@ def _put(values: dict[str, Any], override: Override) -> None:
         raise UsageError(f"no place '{dotted}' in the recipe", where=override.source) from error
 
 
-def _explained(
-    error: ValidationError, path: Path, located: Located, overrides: Sequence[Override]
-) -> ContentError:
+def _explained(error: ValidationError, path: Path, located: Located, overrides: Sequence[Override]) -> ContentError:
     """All complaints of a validation in one error; the first gives the place."""
     lines = []
     for item in error.errors():
@@ -144,9 +140,7 @@ def _explained(
     return ContentError(lines[0][1], where=where, mend=mend or "`tunesmith init --schema` prints all keys and types")
 
 
-def _without_tags(
-    loc: tuple[str | int, ...], value: Any, overrides: Sequence[Override]
-) -> tuple[str | int, ...]:
+def _without_tags(loc: tuple[str | int, ...], value: Any, overrides: Sequence[Override]) -> tuple[str | int, ...]:
     """Pydantic puts the chosen member of a union into the path; keep only keys that the recipe has, and the last."""
     kept: list[str | int] = []
     at = value
@@ -226,7 +220,9 @@ def _fill(text: str, environment: Mapping[str, str]) -> str:
         name = match.group(1)
         if name not in environment:
             raise MissingError(
-                f"the environment variable {name} is not set", where=f"path '{text}'", mend=f"export {name}=/your/folder"
+                f"the environment variable {name} is not set",
+                where=f"path '{text}'",
+                mend=f"export {name}=/your/folder",
             )
         return environment[name]
 

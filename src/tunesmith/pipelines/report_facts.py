@@ -115,7 +115,10 @@ def _overfitting(entry: dict[str, Any]) -> OverfittingFacts | None:
 
 def _outcomes(counts: dict[str, int]) -> OutcomeCounts:
     return OutcomeCounts(
-        wins=counts["win"], losses=counts["loss"], ties_right=counts["tie_right"], ties_wrong=counts["tie_wrong"]
+        wins=counts["win"],
+        losses=counts["loss"],
+        ties_right=counts["tie_right"],
+        ties_wrong=counts["tie_wrong"],
     )
 
 

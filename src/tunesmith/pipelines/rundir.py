@@ -32,9 +32,7 @@ class RunDir:
         if path.exists() and not path.is_dir():
             raise ConflictError(f"{path} is there already and is no folder", mend="choose another --out")
         if path.is_dir() and not resume:
-            raise ConflictError(
-                f"{path} is there already", mend="add --resume to continue it, or choose another --out"
-            )
+            raise ConflictError(f"{path} is there already", mend="add --resume to continue it, or choose another --out")
         files.make_folder(path)
         run = RunDir(path)
         probe = path / f".probe-{uuid.uuid4().hex[:8]}"

@@ -8,7 +8,15 @@ from typing import Any
 from ..core.errors import ContentError, TunesmithError
 from .rundir import RunDir
 
-_COMPARED = ("base", "data_fingerprint", "trained_tokens", "tokens_per_s", "peak_memory_mb", "kept_step", "wall_seconds")
+_COMPARED = (
+    "base",
+    "data_fingerprint",
+    "trained_tokens",
+    "tokens_per_s",
+    "peak_memory_mb",
+    "kept_step",
+    "wall_seconds",
+)
 
 
 def listed(folder: Path) -> list[dict[str, Any]]:

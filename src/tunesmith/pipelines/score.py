@@ -58,7 +58,12 @@ def evaluate(prepared: Prepared, base: Score, tuned: Score, run: RunDir) -> Verd
             "rows": comparison.rows,
             "metrics": [m.as_json() for m in comparison.metrics],
             "slices": [
-                {"field": s.field, "value": s.value, "rows": s.rows, "metrics": [m.as_json() for m in s.metrics]}
+                {
+                    "field": s.field,
+                    "value": s.value,
+                    "rows": s.rows,
+                    "metrics": [m.as_json() for m in s.metrics],
+                }
                 for s in comparison.slices
             ],
             "row_metric": comparison.row_metric,
@@ -74,7 +79,6 @@ def evaluate(prepared: Prepared, base: Score, tuned: Score, run: RunDir) -> Verd
 def _baselines(prepared: Prepared) -> list[dict[str, Any]]:
     """What copying the nearest training answer would score: a test that this passes proves little."""
     answers = copied_answers(prepared.train.examples, prepared.test.examples)
-    metric: Metric
     return [
         {"name": "nearest training row", "metric": metric.name, "score": _mean(metric, answers, prepared)}
         for metric in prepared.metrics
@@ -87,9 +91,7 @@ def _mean(metric: Metric, answers: list[str], prepared: Prepared) -> float:
     return sum(scores) / len(scores)
 
 
-def _predictions(
-    prepared: Prepared, base: Answers, tuned: Answers, comparison: Comparison
-) -> list[dict[str, Any]]:
+def _predictions(prepared: Prepared, base: Answers, tuned: Answers, comparison: Comparison) -> list[dict[str, Any]]:
     fields = prepared.spec.evaluation.slices
     return [
         {
@@ -110,4 +112,3 @@ def _predictions(
         }
         for i, example in enumerate(prepared.test.examples)
     ]
-

@@ -10,7 +10,9 @@ from statistics import mean
 from ..core import files
 from ..core.errors import ConflictError, ContentError
 from ..data.load import Loaded, load
-from ..models.refs import DEFAULT, find
+from ..data.split import hold_out
+from ..models.find import find
+from ..models.refs import DEFAULT
 from .read_recipe import read_recipe
 
 _TEMPLATE = """\
@@ -94,8 +96,6 @@ def write_recipe(file: Path, recipe: Path, *, base: str = DEFAULT, test: Path | 
 
 def _split(loaded: Loaded, train: Path, test: Path) -> None:
     """Rows as they stand, prompts on one side only."""
-    from ..data.split import hold_out
-
     if len(loaded.examples) < 12:
         raise ContentError(
             f"{loaded.path} has only {len(loaded.examples)} rows: too few to hold some back for a test",

@@ -48,7 +48,8 @@ class Speaker:
         context = bench.base.context
         if context and len(prompt) >= context:
             raise ContentError(
-                f"the conversation has {len(prompt)} tokens, the model takes {context}", mend="start again or shorten it"
+                f"the conversation has {len(prompt)} tokens, the model takes {context}",
+                mend="start again or shorten it",
             )
         ids: list[int] = []
         shown = ""

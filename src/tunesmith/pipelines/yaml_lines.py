@@ -55,10 +55,12 @@ def _value(node: yaml.Node, path: Path, located: Located, name: str) -> Any:
             items.append(_value(item, (*path, index), located, name))
         return items
     try:
-        return yaml.SafeLoader("").construct_object(node)  # type: ignore[no-untyped-call]
+        return yaml.SafeLoader("").construct_object(node)
     except yaml.YAMLError as error:
         raise ContentError(
-            "only plain YAML values are read", where=f"{name}:{node.start_mark.line + 1}", why=str(error).splitlines()[0]
+            "only plain YAML values are read",
+            where=f"{name}:{node.start_mark.line + 1}",
+            why=str(error).splitlines()[0],
         ) from error
 
 
@@ -67,9 +69,7 @@ def _mapping(node: yaml.MappingNode, path: Path, located: Located, name: str) ->
     for key_node, value_node in node.value:
         key, line = str(key_node.value), key_node.start_mark.line + 1
         if key in values:
-            raise ContentError(
-                f"the key '{key}' is given twice", where=f"{name}:{line}", mend="keep one of the two"
-            )
+            raise ContentError(f"the key '{key}' is given twice", where=f"{name}:{line}", mend="keep one of the two")
         located.lines[(*path, key)] = line
         values[key] = _value(value_node, (*path, key), located, name)
     return values

@@ -38,9 +38,7 @@ def loss_chart(curves: LossCurves) -> Markup:
     caption = Caption("loss", "Loss during training", _loss_desc(train, validation, curves.kept_step))
     with _SETTINGS, matplotlib.rc_context():
         _settle()
-        drawings = [
-            (kind, _draw_losses(train, validation, curves.kept_step, width)) for kind, width in WIDTHS.items()
-        ]
+        drawings = [(kind, _draw_losses(train, validation, curves.kept_step, width)) for kind, width in WIDTHS.items()]
         return inline(drawings, caption)
 
 

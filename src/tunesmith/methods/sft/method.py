@@ -69,7 +69,9 @@ class Rehearsal:
         """weight x KL(base || tuned), the mean over the tokens of this step's texts, in nats."""
         pick = torch.Generator().manual_seed(self._seed * 1_000_003 + step)
         rows = torch.randperm(len(self._ids_RL), generator=pick)[: self.spec.batch]
-        ids_BL = self._ids_RL[rows.to(self._ids_RL.device)]
+        # Text is met with and without a start-of-document token in front: both must be kept.
+        first = (step // self.spec.every) % 2
+        ids_BL = self._ids_RL[rows.to(self._ids_RL.device), first:]
         mask_BL = torch.ones_like(ids_BL)
         with torch.no_grad(), self._adapter.disabled():
             base_NV = logits_at(model, ids_BL, mask_BL, mask_BL.bool()).float().log_softmax(-1)
