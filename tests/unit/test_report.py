@@ -67,9 +67,7 @@ def facts(**changes: object) -> ReportFacts:
         "test_rows": 4,
         "metrics": [
             EXACT,
-            MetricFacts(
-                name="loss", base=2.9, tuned=0.2, ci95=(-3, -2.4), higher_is_better=False, unit="nats"
-            ),
+            MetricFacts(name="loss", base=2.9, tuned=0.2, ci95=(-3, -2.4), higher_is_better=False, unit="nats"),
         ],
         "slices": [SliceFacts(field="language", value="de", rows=4, metrics=[EXACT])],
         "baselines": [BaselineFacts(name="nearest neighbour", metric="exact_match", score=0.52)],
@@ -172,9 +170,7 @@ class Page(HTMLParser):
 
     @property
     def policy(self) -> str:
-        return next(
-            m["content"] for m in self.all("meta") if m.get("http-equiv") == "Content-Security-Policy"
-        )
+        return next(m["content"] for m in self.all("meta") if m.get("http-equiv") == "Content-Security-Policy")
 
 
 @pytest.mark.parametrize(
@@ -393,11 +389,7 @@ def test_what_cannot_be_seen_or_written_is_shown_in_its_place() -> None:
     [
         ({"baselines": [BaselineFacts(name="BM25", metric="exact_match", score=0.9)]}, "BM25 does as well"),
         (
-            {
-                "audit": AuditFacts(
-                    findings=[FindingFacts(code="leak", severity="block", count=2, message="m")]
-                )
-            },
+            {"audit": AuditFacts(findings=[FindingFacts(code="leak", severity="block", count=2, message="m")])},
             "1 blocking finding",
         ),
         (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -27,7 +27,7 @@ class LoraSpec(Spec):
     rslora: bool = False
     """Rank-stabilised scale alpha / sqrt(r) (Kalajdzievski 2023, arXiv 2312.03732)."""
 
-    trains_base: Literal[False] = Field(default=False, exclude=True, repr=False)
+    trains_base: ClassVar[bool] = False
 
     def scaling(self) -> float:
         """The factor on B A."""
@@ -45,7 +45,7 @@ class FullSpec(Spec):
 
     type: Literal["full"] = "full"
 
-    trains_base: Literal[True] = Field(default=True, exclude=True, repr=False)
+    trains_base: ClassVar[bool] = True
 
     def build(self) -> Adapter:
         """The implementation."""

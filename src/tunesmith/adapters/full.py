@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch.nn import Parameter
 
 from ..core.errors import ConflictError
@@ -39,11 +38,9 @@ class Full:
         self._model.save_pretrained(folder)
 
     def load(self, folder: Path) -> None:
-        """Weights back into the model."""
-        state: dict[str, torch.Tensor] = {}
-        for file in sorted(folder.glob("*.safetensors")):
-            state |= load_file(file)
-        self._model.load_state_dict(state, strict=False)
+        """Weights back into the model, read by its own class: names in a file differ from those in memory for some."""
+        stored = type(self._model).from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+        self._model.load_state_dict(stored.state_dict())
 
     def merge(self) -> None:
         """Nothing is beside the weights."""

@@ -103,9 +103,9 @@ class Lora:
         """Tensors back into the attached layers; ContentError when they do not fit."""
         stored = load_file(folder / "adapter_model.safetensors")
         mine = self.parameters()
-        if stored.keys() != mine.keys():
+        if {n: t.shape for n, t in stored.items()} != {n: p.shape for n, p in mine.items()}:
             raise ContentError(
-                "the adapter does not fit this base", where=str(folder), why="their layers differ",
+                "the adapter does not fit this base", where=str(folder), why="their layers or ranks differ",
                 mend="name the base that the adapter was trained on",
             )  # fmt: skip
         with torch.no_grad():

@@ -11,7 +11,8 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.text import Text
 
-from .console import out, say
+from ..core.errors import TunesmithError
+from .console import out, say, show_error
 from .options import RunArgument
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def command(
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature)
     start = opening(speaker, system)
     messages, mode = list(start), _MODES["/tuned"]
-    say(f"{run}: {_HELP}")
+    say(f"{escape(str(run))}: {_HELP}")
     while (line := _read(mode)) is not None:
         if line in ("/quit", "/exit"):
             return
@@ -53,7 +54,11 @@ def command(
             say(_HELP)
         elif line:
             asked = [*messages, Message(role="user", content=line)]
-            answer = _both(speaker, asked, sampling) if mode == "both" else _stream(speaker, asked, mode, sampling)
+            try:
+                answer = _both(speaker, asked, sampling) if mode == "both" else _stream(speaker, asked, mode, sampling)
+            except TunesmithError as error:  # too long a conversation, for instance: /new helps
+                show_error(error)
+                continue
             messages = [*asked, Message(role="assistant", content=answer)]
 
 

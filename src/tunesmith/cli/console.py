@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Any
 
@@ -12,7 +11,10 @@ from rich.markup import escape
 
 from ..core.errors import TunesmithError
 
-out = Console(highlight=False, soft_wrap=False)
+PLAIN_WIDTH = 120
+"""Columns where no terminal tells."""
+
+out = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -41,8 +43,3 @@ def show_error(error: TunesmithError) -> None:
     for label, text in error.parts():
         if text:
             err.print(f"  [bold]{label}:[/] {escape(text)}")
-
-
-def width() -> int:
-    """Columns for tables; wide when no terminal is there."""
-    return out.width if sys.stdout.isatty() else int(os.environ.get("COLUMNS", "110"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,7 +20,7 @@ class Message(BaseModel):
     name: str | None = None
     tool_calls: tuple[dict[str, Any], ...] | None = None
     tool_call_id: str | None = None
-    weight: float | None = Field(default=None, ge=0)
+    weight: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     """Weight of this turn in the loss; only on assistant turns. None means 1."""
 
     def template_form(self) -> dict[str, Any]:
@@ -50,9 +51,14 @@ class Example(BaseModel):
         return self.messages[self._last_assistant()].content or ""
 
     def prompt_key(self) -> str:
-        """Equal for two rows exactly when their prompts are equal up to case and white space."""
-        turns = (f"{m.role}\x1f{' '.join((m.content or '').casefold().split())}" for m in self.prompt())
-        return "\x1e".join(turns)
+        """Equal for two rows exactly when their prompts, tool calls included, are equal up to case and white space."""
+        return "\x1e".join(_turn_key(message) for message in self.prompt())
 
     def _last_assistant(self) -> int:
         return max(i for i, m in enumerate(self.messages) if m.role == "assistant")
+
+
+def _turn_key(message: Message) -> str:
+    text = " ".join((message.content or "").casefold().split())
+    calls = json.dumps(message.tool_calls, sort_keys=True) if message.tool_calls else ""
+    return f"{message.role}\x1f{text}\x1f{calls}"

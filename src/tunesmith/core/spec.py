@@ -12,4 +12,6 @@ class Spec(BaseModel):
     checking and printing a Spec therefore loads no torch.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )  # fmt: skip

@@ -13,8 +13,9 @@ def hold_out(examples: Sequence[Example], share: float, seed: int) -> tuple[list
     """Indices of (training, validation) rows, in file order.
 
     Rows with the same prompt go to the same side, so that no validation answer can be recalled. Whole groups
-    are drawn in a seeded order until `share` of the rows (rounded, at least one where share > 0 and there are
-    two groups) is held out.
+    are drawn in a seeded order up to `share` of the rows (rounded); one that would exceed it is passed over, so
+    that a prompt with very many rows cannot empty the training set. Where share > 0 and there are two groups at
+    least one is held out: the smallest, if none fits.
     """
     groups: dict[str, list[int]] = {}
     for index, example in enumerate(examples):
@@ -24,10 +25,11 @@ def hold_out(examples: Sequence[Example], share: float, seed: int) -> tuple[list
     members = list(groups.values())
     wanted = max(1, round(share * len(examples)))
     held: list[int] = []
-    for group in np.random.default_rng(seed).permutation(len(members))[:-1]:
-        if len(held) >= wanted:
-            break
-        held += members[group]
+    drawn = [members[group] for group in np.random.default_rng(seed).permutation(len(members))[:-1]]
+    for group in drawn:
+        if len(held) + len(group) <= wanted:
+            held += group
+    held = held or min(drawn, key=len)
     kept = set(range(len(examples))) - set(held)
     return sorted(kept), sorted(held)
 

@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..core import files, fingerprints
 
 MANIFEST = "MANIFEST.json"
-_NAME = re.compile(r"step-(\d+)")
+_NAME = re.compile(r"step-(0|[1-9][0-9]*)")
+_SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
         "rng.safetensors": checkpoint.rng,
     }
     for name, values in tensors.items():
-        save_file({key: v.detach().cpu().contiguous() for key, v in values.items()}, folder / name)
+        _save_tensors({key: v.detach().cpu().contiguous() for key, v in values.items()}, folder / name)
     (folder / "state.json").write_text(json.dumps(checkpoint.state), "utf-8")
     listed = {}
     for name in (*tensors, "state.json"):
@@ -126,17 +128,36 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
     files.sync_folder(folder)
 
 
+def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """`save_file`, with a full disk as the OSError that it is: safetensors wraps it in an error of its own."""
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:
+        number = _SYSTEM_ERROR.search(str(error))
+        if number is None:
+            raise
+        raise OSError(int(number.group(1)), os.strerror(int(number.group(1))), str(path)) from error
+
+
+def _manifest(folder: Path) -> tuple[int, dict[str, tuple[int, str]]]:
+    """(step, size and SHA-256 by file); ValueError for anything else than what `_write` wrote."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+        return manifest["step"], {name: (f["size"], f["sha256"]) for name, f in manifest["files"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
+        raise ValueError(f"its {MANIFEST} cannot be read: {error}") from error
+
+
 def _verify(folder: Path) -> None:
-    manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
-    listed = manifest["files"]
-    if f"step-{manifest['step']}" != folder.name:
-        raise ValueError(f"its manifest is that of step {manifest['step']}")
+    step, listed = _manifest(folder)
+    if f"step-{step}" != folder.name:
+        raise ValueError(f"its manifest is that of step {step}")
     present = {entry.name for entry in folder.iterdir()} - {MANIFEST}
     if present != set(listed):
         raise ValueError(f"files differ from the manifest: {', '.join(sorted(present ^ set(listed)))}")
-    for name, facts in listed.items():
+    for name, (size, sha256) in listed.items():
         path = folder / name
-        if path.stat().st_size != facts["size"] or fingerprints.of_file(path) != facts["sha256"]:
+        if path.stat().st_size != size or fingerprints.of_file(path) != sha256:
             raise ValueError(f"{name} does not match its checksum")
 
 
@@ -156,6 +177,7 @@ def rng_state() -> dict[str, Tensor]:
 def set_rng_state(state: dict[str, Tensor]) -> None:
     """Put back what `rng_state` gave."""
     torch.set_rng_state(state["cpu"])
-    devices = [state[key] for key in sorted(state) if key.startswith("cuda.")]
+    numbers = sorted(int(key.removeprefix("cuda.")) for key in state if key.startswith("cuda."))
+    devices = [state[f"cuda.{number}"] for number in numbers]
     if devices and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(devices)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from ..core.errors import TunesmithError
+from ..core.errors import InterruptedRunError, TunesmithError
 
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 75}
 MAX_BAD_STEPS = 10
@@ -36,6 +36,33 @@ class StopRequest:
     def _take(self, number: int, frame: FrameType | None) -> None:
         self.exit_code = EXIT_CODES[signal.Signals(number)]
         signal.signal(number, signal.SIG_DFL)
+
+
+class _Stopped(KeyboardInterrupt):  # not an Exception: nobody on the way may take it for an error of theirs
+    def __init__(self, exit_code: int):
+        super().__init__()
+        self.exit_code = exit_code
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGINT and SIGTERM inside the block end it as an InterruptedRunError, wherever they come."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise _Stopped(EXIT_CODES[signal.Signals(number)])
+
+    before = {number: signal.signal(number, stop) for number in EXIT_CODES}
+    try:
+        yield
+    except _Stopped as stopped:
+        what = "stopped before the end; what was finished is kept"
+        raise InterruptedRunError(what, exit_code=stopped.exit_code) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class FiniteGuard:

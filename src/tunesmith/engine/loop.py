@@ -109,7 +109,7 @@ class Loop:
                 if self.progress.finished:
                     break
                 self._one(number, step)
-                if stop.exit_code is not None and not self.progress.finished:
+                if stop.exit_code is not None:
                     self._interrupt(stop.exit_code)
         return self._keep_best()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ class MetricsLog:
         files.write_text(self.path, "".join(line + "\n" for line in kept))
 
     def append(self, entry: dict[str, Any]) -> None:
-        """One line, at once visible to readers."""
+        """One line, at once visible to readers; a number that is not finite is null, for JSON has no word for it."""
+        plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in entry.items()}
         with files.writing(self.path), self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+            file.write(json.dumps(plain) + "\n")

@@ -43,8 +43,11 @@ class Steps:
         return Cadence(evaluate, evaluate if spec.checkpoint_every == "auto" else spec.checkpoint_every)
 
     def _count(self, spec: TrainingSpec) -> int:
-        whole = int(spec.epochs)
-        steps = sum(len(self._epoch(epoch)) for epoch in range(whole))
+        whole, steps = int(spec.epochs), 0
+        for epoch in range(whole):
+            steps += len(self._epoch(epoch))
+            if spec.max_steps and steps >= spec.max_steps:
+                return spec.max_steps
         if spec.epochs > whole:
             steps += round((spec.epochs - whole) * len(self._epoch(whole)))
         return max(1, min(steps, spec.max_steps or steps))

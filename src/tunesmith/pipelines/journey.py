@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Literal
 
 from ..core import ids
-from ..core.errors import ContentError, InterruptedRunError
+from ..core.errors import ConflictError, ContentError, InterruptedRunError, TunesmithError
 from ..core.events import Phase, PhaseEnded, PhaseStarted, Sink
-from ..engine import precision
+from ..engine import guards, precision
 from ..evaluation.gate import Verdict
 from . import bench as benches
 from . import machine, report_facts
@@ -25,8 +28,9 @@ from .train import identity, train
 class Journey:
     """One run from its recipe to its verdict; each method is a stage and writes what it found."""
 
-    def __init__(self, spec: RunSpec, out: Path, *, resume: bool, sink: Sink):
-        self._wanted, self._out, self._resume, self._sink = spec, out, resume, sink
+    def __init__(self, spec: RunSpec, out: Path, *, resume: bool, sink: Sink, command: Literal["run", "train"] = "run"):
+        self._wanted, self._out, self._resume, self._sink, self._command = spec, out, resume, sink, command
+        self._new = not out.exists()
         self.times: dict[str, float] = {}
 
     def check(self, *, needs_test: bool) -> Prepared:
@@ -48,13 +52,15 @@ class Journey:
         return self.prepared
 
     def open(self) -> RunDir:
-        """The run's folder with what is known before training."""
+        """The run's folder with what is known before training. ConflictError where it is another's."""
         self.run = RunDir.create(self._out, resume=self._resume)
         prepared = self.prepared
+        known = self._earlier()
+        self.times = known.get("times", {}) | self.times
         self.run.write_recipe(prepared.spec)
         self.run.write_json("data-audit.json", prepared.audit.as_json())
         self.run.update(
-            id=ids.run_id(prepared.spec.name),
+            id=known.get("id") or ids.run_id(prepared.spec.name),
             name=prepared.spec.name,
             status="running",
             base=prepared.base.name,
@@ -71,7 +77,12 @@ class Journey:
     def load(self) -> Bench:
         """The base with a fresh adapter."""
         with self._phase("load", self.prepared.base.name):
-            self.bench = benches.build(self.prepared.spec, self.prepared.base, self.prepared.tokenizer)
+            try:
+                self.bench = benches.build(self.prepared.spec, self.prepared.base, self.prepared.tokenizer)
+            except TunesmithError:
+                if self._new:  # nothing was trained: leave no folder that a corrected recipe would stumble over
+                    shutil.rmtree(self.run.path)
+                raise
         return self.bench
 
     def score_base(self) -> Score:
@@ -81,7 +92,7 @@ class Journey:
 
     def train(self) -> None:
         """Train, or continue; the run's status tells how it ended."""
-        with self._phase("train"), self._status():
+        with self._phase("train"):
             train(self.prepared, self.bench, self.run, resume=self._resume, sink=self._sink)
 
     def score_tuned(self) -> Score:
@@ -110,19 +121,37 @@ class Journey:
         self._sink(PhaseEnded(phase, seconds))
 
     @contextmanager
-    def _status(self) -> Iterator[None]:
+    def status(self) -> Iterator[None]:
+        """Writes into `run.json` how the block ended; an interruption anywhere in it says how to go on."""
         try:
-            yield
+            with guards.interruptible():
+                yield
         except InterruptedRunError as error:
             self.run.update(status="interrupted")
             error.mend = f"continue with: {self._again()}"
             raise
         except BaseException:
-            self.run.update(status="failed")
+            if self.run.path.is_dir():
+                self.run.update(status="failed")
             raise
 
+    def _earlier(self) -> dict[str, Any]:
+        """`run.json` of the run that is continued; ConflictError when its training was of something else."""
+        if not (self.run.path / "run.json").is_file():
+            return {}
+        known = self.run.read_json("run.json")
+        mine = identity(self.prepared)
+        differing = [key for key, value in mine.items() if known.get(f"{key}_fingerprint") != value]
+        if differing and self.run.holds_training():
+            raise ConflictError(
+                f"this run cannot be resumed: changed since it was started: {', '.join(differing)}",
+                where=str(self.run.path), mend="restore what changed, or start a new run with another --out",
+            )  # fmt: skip
+        return {} if differing else known
+
     def _again(self) -> str:
-        return f"tunesmith run {self._out / 'recipe.lock.yaml'} --out {self._out} --resume"
+        recipe, out = (shlex.quote(str(path)) for path in (self._out / "recipe.lock.yaml", self._out))
+        return f"tunesmith {self._command} {recipe} --out {out} --resume"
 
 
 def _shared_system_message(prepared: Prepared) -> str:
@@ -138,20 +167,22 @@ def run(spec: RunSpec, out: Path, *, resume: bool, sink: Sink) -> tuple[RunDir, 
     """Check, score the base, train, score again, judge, report."""
     journey = Journey(spec, out, resume=resume, sink=sink)
     journey.check(needs_test=True)
-    journey.open()
-    journey.load()
-    base = journey.score_base()
-    journey.train()
-    return journey.run, journey.conclude(base, journey.score_tuned())
+    opened = journey.open()
+    with journey.status():
+        journey.load()
+        base = journey.score_base()
+        journey.train()
+        return opened, journey.conclude(base, journey.score_tuned())
 
 
 def train_only(spec: RunSpec, out: Path, *, resume: bool, sink: Sink) -> RunDir:
     """Check and train."""
-    journey = Journey(spec, out, resume=resume, sink=sink)
+    journey = Journey(spec, out, resume=resume, sink=sink, command="train")
     journey.check(needs_test=False)
     opened = journey.open()
-    journey.load()
-    journey.train()
+    with journey.status():
+        journey.load()
+        journey.train()
     opened.update(times=journey.times)
     return opened
 
@@ -163,6 +194,7 @@ def evaluate_run(path: Path, *, sink: Sink) -> tuple[RunDir, Verdict]:
     journey = Journey(spec, path, resume=True, sink=sink)
     journey.check(needs_test=True)
     journey.run = opened
+    journey.times = opened.read_json("run.json").get("times", {}) | journey.times
     if identity(journey.prepared)["data"] != opened.read_json("run.json")["data_fingerprint"]:
         raise ContentError(
             "the data files have changed since this run was trained", where=str(path),

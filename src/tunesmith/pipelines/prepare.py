@@ -67,6 +67,7 @@ class Prepared:
 
 def prepare(spec: RunSpec) -> Prepared:
     """Read, check, split and tokenize. Findings are in the audit; call `require_clean` before training."""
+    _compatible(spec)
     base = find(spec.base)
     tokenizer = load_tokenizer(base, PLAIN_TEMPLATE)
     workbench = _Preparation(spec, base, tokenizer)
@@ -78,6 +79,15 @@ def prepare(spec: RunSpec) -> Prepared:
         resolved, base, tokenizer, train, repeats, validation, test, metrics, workbench.audit,
         _fingerprint(workbench.audit, resolved.data),
     )  # fmt: skip
+
+
+def _compatible(spec: RunSpec) -> None:
+    """ContentError for parts of a recipe that cannot be had together."""
+    if spec.method.rehearsal and spec.adapter.trains_base:
+        raise ContentError(
+            "method.rehearsal needs an adapter: in full fine-tuning no base is left to compare with",
+            mend="use adapter: {type: lora}, or leave method.rehearsal out and mix in general rows (data.train)",
+        )
 
 
 class _Preparation:

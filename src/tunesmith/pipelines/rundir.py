@@ -14,7 +14,7 @@ import orjson
 import yaml
 
 from ..core import clock, files
-from ..core.errors import ConflictError, ContentError, MissingError
+from ..core.errors import ConflictError, ContentError, MissingError, OutputError
 from .recipe import RunSpec
 
 _LOCK_HEADER = "# Everything resolved: what ran. `tunesmith run` takes this file again.\n"
@@ -30,7 +30,9 @@ class RunDir:
     def create(path: Path, *, resume: bool) -> RunDir:
         """A new folder, or with `resume` an existing one. ConflictError, OutputError."""
         if path.exists() and not path.is_dir():
-            raise ConflictError(f"{path} is there already and is no folder", mend="choose another --out")
+            raise OutputError(
+                f"cannot write {path}", why="it is there already and is no folder", mend="choose another --out"
+            )
         if path.is_dir() and not resume:
             raise ConflictError(f"{path} is there already", mend="add --resume to continue it, or choose another --out")
         files.make_folder(path)
@@ -52,6 +54,10 @@ class RunDir:
     def checkpoints(self) -> Path:
         """The folder of the checkpoints."""
         return self.path / "checkpoints"
+
+    def holds_training(self) -> bool:
+        """Whether a checkpoint or a trained model is there, which a resumed training would build upon."""
+        return any(self.checkpoints.glob("step-*")) or any((self.path / n).is_dir() for n in ("adapter", "model"))
 
     @property
     def metrics(self) -> Path:
@@ -85,8 +91,8 @@ class RunDir:
     def curves(self) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
         """(training, validation) points (step, loss) from `metrics.jsonl`."""
         rows = self.read_lines("metrics.jsonl")
-        train = [(r["step"], r["loss"]) for r in rows if "loss" in r]
-        return train, [(r["step"], r["validation_loss"]) for r in rows if "validation_loss" in r]
+        train = [(r["step"], r["loss"]) for r in rows if r.get("loss") is not None]
+        return train, [(r["step"], r["validation_loss"]) for r in rows if r.get("validation_loss") is not None]
 
     def write_json(self, name: str, value: Any) -> None:
         """A whole JSON file."""
@@ -129,7 +135,7 @@ class RunDir:
             try:
                 temporary.mkdir()
                 fill(temporary)
-                for file in temporary.iterdir():
+                for file in (entry for entry in temporary.rglob("*") if entry.is_file()):
                     with file.open("rb") as handle:
                         os.fsync(handle.fileno())
                 files.sync_folder(temporary)

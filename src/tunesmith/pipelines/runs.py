@@ -35,7 +35,10 @@ def summary(path: Path) -> dict[str, Any]:
     row = {key: known.get(key) for key in ("id", "name", "status", "verdict", "created", "base")}
     row["path"] = str(path)
     if (path / "evaluation.json").is_file():
-        first = run.read_json("evaluation.json")["metrics"][0]
+        try:
+            first = run.read_json("evaluation.json")["metrics"][0]
+        except TunesmithError as error:
+            return row | {"status": "damaged", "why": error.what}
         row |= {"metric": first["name"], "base_score": first["base"], "tuned_score": first["tuned"]}
     return row
 

@@ -82,6 +82,7 @@ def _baselines(prepared: Prepared) -> list[dict[str, Any]]:
     return [
         {"name": "nearest training row", "metric": metric.name, "score": _mean(metric, answers, prepared)}
         for metric in prepared.metrics
+        if metric.uses_reference
     ]
 
 

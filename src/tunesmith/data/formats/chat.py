@@ -33,8 +33,9 @@ class Chat:
             raise RowError("no assistant turn: nothing to learn from")
         if all(m.weight == 0 for m in trained):
             raise RowError("every assistant turn has weight 0: nothing to learn from")
-        if all(m.role == "assistant" for m in messages):
-            raise RowError("only assistant turns: there is no prompt to answer")
+        last = max(i for i, m in enumerate(messages) if m.role == "assistant")
+        if all(m.role == "assistant" for m in messages[:last]):
+            raise RowError("nothing stands before the assistant's turns: there is no prompt to answer")
         return Parsed(messages, _tools(row.get("tools")), rest(row, {"messages", "tools"}))
 
 

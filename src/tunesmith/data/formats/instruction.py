@@ -39,5 +39,7 @@ def _history(raw: object) -> list[Message]:
     for pair in raw:
         if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)):
             raise RowError("'history' must be a list of [question, answer] pairs")
+        if not all(text.strip() for text in pair):
+            raise RowError("'history' holds an empty question or answer")
         turns += [Message(role="user", content=pair[0]), Message(role="assistant", content=pair[1])]
     return turns

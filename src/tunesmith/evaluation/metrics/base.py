@@ -14,6 +14,10 @@ class Metric(Protocol):
     def name(self) -> str:
         """The name in recipes and reports."""
 
+    @property
+    def uses_reference(self) -> bool:
+        """Whether the score looks at the reference; copying answers proves nothing for one that does not."""
+
     def score(self, prediction: str, reference: str) -> float:
         """The score of one answer."""
 
@@ -37,3 +41,14 @@ def f1(predicted: Counter[Any], wanted: Counter[Any]) -> float:
         return 1.0
     shared = (predicted & wanted).total()
     return 2 * shared / (predicted.total() + wanted.total())
+
+
+def same(a: object, b: object) -> bool:
+    """Equality of JSON values in which true is not 1."""
+    if isinstance(a, bool) or isinstance(b, bool):
+        return a is b
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    return a == b

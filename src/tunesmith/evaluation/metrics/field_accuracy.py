@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from .base import parsed
+from .base import parsed, same
 
 _ABSENT = object()
 
 
 class FieldAccuracy:
     """1 when the field has the reference's value, or is absent in both. The field may be a path: `order.number`."""
+
+    uses_reference = True
 
     def __init__(self, field: str):
         self.field = field
@@ -23,7 +25,7 @@ class FieldAccuracy:
         answer = parsed(prediction)
         if not isinstance(answer, dict):
             return 0.0
-        return float(self._value(answer) == self._value(parsed(reference)))
+        return float(same(self._value(answer), self._value(parsed(reference))))
 
     def _value(self, value: object) -> object:
         for key in self.field.split("."):

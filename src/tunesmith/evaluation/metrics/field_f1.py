@@ -14,6 +14,7 @@ class FieldF1:
     """F1 between the (path, value) pairs of two JSON objects, the leaves; 0 when the answer is no JSON."""
 
     name = "field_f1"
+    uses_reference = True
 
     def score(self, prediction: str, reference: str) -> float:
         """In [0, 1]. List items count without their position."""

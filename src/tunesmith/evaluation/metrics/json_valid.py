@@ -11,6 +11,7 @@ class JsonValid:
     """1 when the answer parses as JSON and nothing stands around it."""
 
     name = "json_valid"
+    uses_reference = False
 
     def score(self, prediction: str, reference: str) -> float:
         """1 or 0; the reference plays no part."""

@@ -9,6 +9,7 @@ class RougeL:
     """F-measure of the longest common subsequence of words (Lin 2004), without stemming."""
 
     name = "rouge_l"
+    uses_reference = True
 
     def __init__(self) -> None:
         self._scorer = RougeScorer(["rougeL"], use_stemmer=False)

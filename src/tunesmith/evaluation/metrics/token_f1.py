@@ -16,6 +16,7 @@ class TokenF1:
     """F1 between the words of answer and reference, after SQuAD's normalisation (Rajpurkar et al. 2016)."""
 
     name = "token_f1"
+    uses_reference = True
 
     def score(self, prediction: str, reference: str) -> float:
         """In [0, 1]."""
