@@ -23,7 +23,8 @@ def shared() -> Path:
 def bundled_tokenizer() -> Any:
     """The tokenizer of the packaged base, loaded once. Do not change it."""
     from tunesmith.data.template import PLAIN_TEMPLATE
-    from tunesmith.models.refs import DEFAULT, find
+    from tunesmith.models.find import find
+    from tunesmith.models.refs import DEFAULT
     from tunesmith.models.tokenizer import tokenizer
 
     return tokenizer(find(DEFAULT), PLAIN_TEMPLATE)

@@ -26,7 +26,7 @@ def command(
     elif len(paths) == 1:
         _list(paths[0], json)
     else:
-        raise UsageError("name one folder to list, or two runs to compare")
+        raise UsageError("name one folder to list, or two runs to compare", mend="tunesmith runs RUN OTHER")
 
 
 def _list(folder: Path, json: bool) -> None:

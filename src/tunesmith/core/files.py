@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .errors import OutputError
+from .errors import OutputError, TunesmithError
 
 _REASONS = {
     errno.ENOSPC: ("the disk is full", "free some space, then run the same command with --resume"),
@@ -23,6 +24,9 @@ _REASONS = {
     errno.ENOENT: ("the folder is gone", "restore the folder, or start again with another --out"),
 }
 
+_NUMBER_IN_TEXT = re.compile(r"\(os error (\d+)\)")
+"""How libraries written in Rust (safetensors) tell of a failed write: no OSError, its number in their text."""
+
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
@@ -30,8 +34,17 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        why, mend = _REASONS.get(error.errno or 0, (error.strerror or str(error), "choose another folder"))
-        raise OutputError(f"cannot write {path}", why=why, mend=mend) from error
+        raise _output_error(path, error.errno, error.strerror or str(error)) from error
+    except Exception as error:
+        told = _NUMBER_IN_TEXT.search(str(error))
+        if isinstance(error, TunesmithError) or told is None:
+            raise
+        raise _output_error(path, int(told.group(1)), str(error)) from error
+
+
+def _output_error(path: Path, number: int | None, otherwise: str) -> OutputError:
+    why, mend = _REASONS.get(number or 0, (otherwise, "choose another folder"))
+    return OutputError(f"cannot write {path}", why=why, mend=mend)
 
 
 def make_folder(path: Path) -> Path:

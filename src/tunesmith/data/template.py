@@ -97,5 +97,18 @@ def _spans(tokenizer: Tokenizer, messages: Sequence[Message], tools: Any, text: 
                 f"the chat template shows turn {index} otherwise in training than when it is served: "
                 "what is learned would not be what is asked"
             )
+        if message.tool_calls and not _shows_calls(tokenizer, messages[: index + 1], tools, after):
+            raise TemplateError(
+                f"the chat template does not show the tool calls of turn {index}: an answer without them would be learned"
+            )
         spans.append(Span(len(before), len(after), 1.0 if message.weight is None else message.weight))
     return tuple(spans)
+
+
+def _shows_calls(tokenizer: Tokenizer, messages: Sequence[Message], tools: Any, text: str) -> bool:
+    """Whether `text` would be another without the tool calls of the last turn."""
+    bare = messages[-1].model_copy(update={"tool_calls": None})
+    try:
+        return render(tokenizer, [*messages[:-1], bare], tools).rstrip() != text
+    except TemplateError:
+        return True

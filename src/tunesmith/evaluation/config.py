@@ -14,7 +14,7 @@ Positive = Annotated[int, Field(ge=1)]
 class EvaluationSpec(Spec):
     """How base and tuned model are compared on the test rows."""
 
-    metrics: tuple[str, ...] | Literal["auto"] = "auto"
+    metrics: Annotated[tuple[str, ...], Field(min_length=1)] | Literal["auto"] = "auto"
     """Metric names, the one that counts most first; auto: by the form of the reference answers."""
     max_tokens: Positive | Literal["auto"] = "auto"
     """Longest answer; auto: the longest reference answer and a quarter more."""

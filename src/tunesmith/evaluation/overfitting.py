@@ -83,7 +83,10 @@ def _explain(
         "underfit": " Neither loss moved much: raise the learning rate, or look at the data.",
     }.get(kind, "")
     early = " Early stopping ended the training." if stopped else ""
-    reason = "because its validation loss is the lowest" if kept == best_step else "as the last one"
+    if kept == best_step:
+        reason = "because its validation loss is the lowest"
+    else:
+        reason = "as the last one" if kept == last_step else "as no later one was clearly better"
     return f"{curve}{advice}{early} Step {kept} is kept, {reason}."
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core import fingerprints
-from ..core.errors import ContentError
+from ..core.errors import ContentError, UsageError
 from ..core.messages import Example
 from ..data import checks
 from ..data.audit import Audit, FileFacts, Finding, TokenFacts
@@ -131,7 +131,10 @@ class _Preparation:
         return examples, repeats
 
     def _one_file(self, source: SourceSpec, role: str) -> list[Example]:
-        loaded: Loaded = load(Path(source.path), format=source.format, limit=source.limit)
+        try:
+            loaded: Loaded = load(Path(source.path), format=source.format, limit=source.limit)
+        except UsageError as error:  # an unknown format's name: here it stands in a recipe, not on the command line
+            raise ContentError(error.what, where=f"data.{role}", mend=error.mend) from None
         self.audit.files.append(
             FileFacts(source.path, role, loaded.format, loaded.rows, len(loaded.examples), loaded.sha256)
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -44,7 +45,7 @@ def read_recipe(path: Path, settings: Sequence[str] = (), environment: Mapping[s
     try:
         spec = RunSpec.model_validate(values)
     except ValidationError as error:
-        raise _explained(error, path, located, overrides) from None
+        raise _explained(error, path, located, values, overrides) from None
     return _absolute(spec, path.parent.resolve(), environment)
 
 
@@ -57,6 +58,8 @@ def _read(path: Path) -> Located:
         located = parse(path.read_text("utf-8"), str(path))
     except UnicodeDecodeError as error:
         raise ContentError(f"{path} is not in UTF-8", why=str(error), mend="save it as UTF-8") from error
+    except OSError as error:
+        raise MissingError(f"cannot read {path}", why=error.strerror, mend="change its permissions") from error
     if not isinstance(located.value, dict):
         raise ContentError(
             f"{path} holds no recipe", where=f"{path}:1",
@@ -75,8 +78,9 @@ def _user_configuration(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """`above` over `below`, section by section."""
-    merged = dict(below)
+    """`above` over `below`, section by section; a section of another `type` replaces the whole one below."""
+    other = "type" in below and below["type"] != above.get("type", below["type"])
+    merged = {} if other else dict(below)
     for key, value in above.items():
         old = merged.get(key)
         merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
@@ -90,7 +94,7 @@ def _from_environment(environment: Mapping[str, str]) -> list[Override]:
         parts = name.removeprefix(_SECTIONS).lower().split("__")
         nested = len(parts) > 1 or parts[0] in ("seed", "base")
         if name.startswith(_SECTIONS) and parts[0] in RunSpec.model_fields and nested:
-            overrides.append(Override(tuple(parts), _scalar(environment[name]), name))
+            overrides.append(Override(_path(parts), _scalar(environment[name]), name))
     return overrides
 
 
@@ -100,9 +104,13 @@ def _from_settings(settings: Sequence[str]) -> list[Override]:
         key, equals, value = setting.partition("=")
         if not equals or not key.strip():
             raise UsageError(f"--set takes key=value, not '{setting}'", mend="for example --set training.epochs=2")
-        path = tuple(int(part) if part.isdigit() else part for part in key.strip().split("."))
-        overrides.append(Override(path, _scalar(value), f"--set {setting}"))
+        overrides.append(Override(_path(key.strip().split(".")), _scalar(value), f"--set {setting}"))
     return overrides
+
+
+def _path(parts: Sequence[str]) -> tuple[str | int, ...]:
+    """Keys, and places in a list from 0."""
+    return tuple(int(part) if part.isdecimal() else part for part in parts)
 
 
 def _scalar(text: str) -> Any:
@@ -113,26 +121,33 @@ def _scalar(text: str) -> Any:
 
 
 def _put(values: dict[str, Any], override: Override) -> None:
-    """Set a value deep inside, creating mappings on the way."""
+    """Set a value deep inside, creating mappings on the way, also where the recipe says null."""
     at: Any = values
+    last = override.path[-1]
     try:
         for key in override.path[:-1]:
-            at = at.setdefault(key, {}) if isinstance(at, dict) else at[key]
-        at[override.path[-1]] = override.value
-    except (TypeError, IndexError, AttributeError) as error:
+            if isinstance(at, dict) and isinstance(key, str) and at.get(key) is None:
+                at[key] = {}
+            at = at[key]
+        if isinstance(at, dict) != isinstance(last, str):
+            raise TypeError("a list is counted, a mapping is named")
+        at[last] = override.value
+    except (TypeError, IndexError, KeyError) as error:
         dotted = ".".join(str(key) for key in override.path)
         raise UsageError(f"no place '{dotted}' in the recipe", where=override.source) from error
 
 
-def _explained(error: ValidationError, path: Path, located: Located, overrides: Sequence[Override]) -> ContentError:
-    """All complaints of a validation in one error; the first gives the place."""
+def _explained(
+    error: ValidationError, path: Path, located: Located, values: dict[str, Any], overrides: Sequence[Override]
+) -> ContentError:
+    """All complaints of a validation in one error; the first gives the place. Unknown keys come first: a misspelt
+    key is often missed under its right name as well."""
     lines = []
-    for item in error.errors():
-        loc = _without_tags(item["loc"], located.value, overrides)
+    for loc, items in sorted(_by_place(error, values).items(), key=lambda entry: not _is_unknown(entry[1][0])):
         source = next((o.source for o in overrides if o.path == loc[: len(o.path)]), None)
         line = located.line(loc)
         place = source or (f"{path}:{line}" if line else str(path))
-        lines.append((place, _complaint(item, loc)))
+        lines.append((place, _complaint(items, loc)))
     where = lines[0][0]
     mend = None
     if len(lines) > 1:
@@ -140,30 +155,46 @@ def _explained(error: ValidationError, path: Path, located: Located, overrides: 
     return ContentError(lines[0][1], where=where, mend=mend or "`tunesmith init --schema` prints all keys and types")
 
 
-def _without_tags(loc: tuple[str | int, ...], value: Any, overrides: Sequence[Override]) -> tuple[str | int, ...]:
-    """Pydantic puts the chosen member of a union into the path; keep only keys that the recipe has, and the last."""
+def _by_place(error: ValidationError, values: dict[str, Any]) -> dict[tuple[str | int, ...], list[Any]]:
+    """Complaints by the place they are about; each member of a union complains for itself about the same place."""
+    items = error.errors()
+    inner = [item["loc"] for item in items]
+    grouped: dict[tuple[str | int, ...], list[Any]] = {}
+    for item in items:
+        own = item["loc"]
+        if any(len(loc) > len(own) and loc[: len(own)] == own for loc in inner):
+            continue  # a list that lost its faulty item complains that it is too short
+        grouped.setdefault(_without_tags(own, values, missing=item["type"] == "missing"), []).append(item)
+    return grouped
+
+
+def _without_tags(loc: tuple[str | int, ...], value: Any, *, missing: bool) -> tuple[str | int, ...]:
+    """Pydantic puts the chosen member of a union into the path; keep only keys that are given, and a missing one."""
     kept: list[str | int] = []
     at = value
-    for index, key in enumerate(loc):
+    for key in loc[:-1] if missing else loc:
         known = isinstance(at, dict) and key in at
-        known = known or (isinstance(at, list) and isinstance(key, int) and key < len(at))
-        if known:
+        if known or (isinstance(at, list) and isinstance(key, int) and key < len(at)):
             at = at[key]
-        if known or index == len(loc) - 1 or any(o.path[: len(kept) + 1] == (*kept, key) for o in overrides):
             kept.append(key)
-    return tuple(kept)
+    return (*kept, loc[-1]) if missing else tuple(kept)
 
 
-def _complaint(item: Any, loc: tuple[str | int, ...]) -> str:
-    dotted = ".".join(str(key) for key in loc)
-    if item["type"] == "extra_forbidden":
+def _is_unknown(item: Any) -> bool:
+    return bool(item["type"] == "extra_forbidden")
+
+
+def _complaint(items: Sequence[Any], loc: tuple[str | int, ...]) -> str:
+    dotted, item = ".".join(str(key) for key in loc), items[0]
+    if _is_unknown(item):
         owner = _fields_at(item["loc"][:-1])
         hint = f": {nearest(str(item['loc'][-1]), owner)}" if owner else ""
         return f"unknown key '{dotted}'{hint}"
     if item["type"] == "missing":
         return f"'{dotted}' is missing"
-    message = item["msg"].removeprefix("Value error, ")
-    return f"'{dotted}': {message[0].lower()}{message[1:]} (got {item['input']!r:.60})"
+    messages = (i["msg"].removeprefix("Value error, ") for i in items)
+    reasons = ", or ".join(dict.fromkeys(f"{m[0].lower()}{m[1:]}" for m in messages))
+    return f"'{dotted}': {reasons} (got {item['input']!r:.60})"
 
 
 def _fields_at(loc: Sequence[str | int]) -> list[str]:
@@ -199,7 +230,9 @@ def _absolute(spec: RunSpec, folder: Path, environment: Mapping[str, str]) -> Ru
     """Paths of data and of a local base: variables filled in, relative ones from the recipe's folder."""
 
     def resolve(path: str) -> str:
-        filled = Path(_fill(path, environment)).expanduser()
+        filled = Path(_fill(path, environment))
+        with suppress(RuntimeError):  # a file may be called ~x where no user x is
+            filled = filled.expanduser()
         return str(filled if filled.is_absolute() else (folder / filled).resolve())
 
     data = spec.data

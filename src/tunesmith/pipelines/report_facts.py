@@ -98,7 +98,8 @@ def _metrics(entries: list[dict[str, Any]]) -> list[MetricFacts]:
 
 
 def _slice(entry: dict[str, Any]) -> SliceFacts:
-    return SliceFacts(**entry | {"metrics": _metrics(entry["metrics"])})
+    scores = [m for m in entry["metrics"] if m["unit"] == "share"]  # a slice's losses would only widen the table
+    return SliceFacts(**entry | {"metrics": _metrics(scores)})
 
 
 def _forgetting(entry: dict[str, Any]) -> ForgettingFacts | None:

@@ -41,6 +41,8 @@ class RunDir:
         with files.writing(path):
             probe.touch()
             probe.unlink()
+            for leftover in path.glob(".*.tmp"):  # of writes that a kill cut short
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         return run
 
     @staticmethod

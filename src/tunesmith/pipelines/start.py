@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
+
+import yaml
 
 from ..core import files
 from ..core.errors import ConflictError, ContentError
@@ -22,7 +25,7 @@ _TEMPLATE = """\
 # Run it:           tunesmith run {recipe} --out runs/{name}
 # All keys:         tunesmith init --schema
 
-name: {name}
+name: {title}
 seed: 7
 base: {base}            # bundled name, local folder, or hub id (owner/name)
 
@@ -52,6 +55,7 @@ evaluation:
 # What the tuned model must reach: gains over the base, on the lower bound of the 95 % interval.
 gate: {{require: {{{first}: {least}}}, max_forgetting: 0.10}}
 """
+_PLAIN = re.compile(r"[\w./~-]+", re.ASCII)
 _SPLIT_NOTE = """\
   test: {test}                # held out: never trained on
 """
@@ -102,6 +106,11 @@ def _split(loaded: Loaded, train: Path, test: Path) -> None:
             mend="give more rows, or a test file with --test",
         )
     inside, outside = hold_out(loaded.examples, 1 / 6, seed=7)
+    if not outside:
+        raise ContentError(
+            f"every row of {loaded.path} has the same prompt: none can be held back for a test",
+            mend="give rows with different prompts, or a test file with --test",
+        )
     for path, indices in ((train, inside), (test, outside)):
         lines = [_row(loaded, i) for i in indices]
         files.write_text(path, "".join(line + "\n" for line in lines))
@@ -121,7 +130,8 @@ def _text(loaded: Loaded, recipe: Path, name: str, base: str, train: Path, test:
     folder = recipe.parent.resolve()
     test_line = _SPLIT_NOTE.format(test=_relative(test, folder)) if test else ""
     return _TEMPLATE.format(
-        file=loaded.path, rows=loaded.rows, format=loaded.format, recipe=recipe, name=name, base=base,
+        file=loaded.path, rows=loaded.rows, format=loaded.format, recipe=recipe, name=name,
+        title=_plain(name), base=_plain(base),
         train=_relative(train, folder), test=test_line, r=32 if small else 16, alpha=64 if small else 32,
         epochs=max(3, min(10, 5000 // max(1, loaded.rows))), learning_rate="2.0e-3" if small else "2.0e-4",
         rate_why="a base of 8 M parameters takes more than the usual 2e-4" if small else "the usual rate for LoRA",
@@ -149,8 +159,12 @@ def _is_json(text: str) -> bool:
 def _relative(path: Path, folder: Path) -> str:
     """The path as the recipe names it: relative where it lies below the recipe's folder."""
     resolved = path.resolve()
-    text = str(resolved.relative_to(folder) if resolved.is_relative_to(folder) else resolved)
-    return json.dumps(text) if any(c in text for c in ":#{}[]&*!|>'\"%@` ") else text
+    return _plain(str(resolved.relative_to(folder) if resolved.is_relative_to(folder) else resolved))
+
+
+def _plain(text: str) -> str:
+    """The text as YAML: in quotes unless it is plainly a text, for 2024, yes and null are none."""
+    return text if _PLAIN.fullmatch(text) and yaml.safe_load(text) == text else json.dumps(text, ensure_ascii=False)
 
 
 def _name(file: Path) -> str:

@@ -10,6 +10,7 @@ import yaml
 from ..core.errors import ContentError
 
 Path = tuple[str | int, ...]
+_COLLECTIONS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
 
 @dataclass
@@ -29,8 +30,15 @@ class Located:
 
 def parse(text: str, name: str) -> Located:
     """Read one document; ContentError with file and line for anything that is not YAML."""
+    located = Located(None)
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if node is not None:
+            located.value = _value(node, (), located, name)
+    except RecursionError as error:
+        raise ContentError(
+            f"{name} is not valid YAML", where=name, why="it is nested without end", mend="remove anchors in a circle"
+        ) from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         raise ContentError(
@@ -39,13 +47,12 @@ def parse(text: str, name: str) -> Located:
         ) from error  # fmt: skip
     except yaml.YAMLError as error:
         raise ContentError(f"{name} is not valid YAML", where=name, why=str(error).splitlines()[0]) from error
-    located = Located(None)
-    if node is not None:
-        located.value = _value(node, (), located, name)
     return located
 
 
 def _value(node: yaml.Node, path: Path, located: Located, name: str) -> Any:
+    if isinstance(node, yaml.CollectionNode) and node.tag not in _COLLECTIONS:
+        raise _not_plain(f"the tag {node.tag}", node, name)
     if isinstance(node, yaml.MappingNode):
         return _mapping(node, path, located, name)
     if isinstance(node, yaml.SequenceNode):
@@ -56,12 +63,15 @@ def _value(node: yaml.Node, path: Path, located: Located, name: str) -> Any:
         return items
     try:
         return yaml.SafeLoader("").construct_object(node)
-    except yaml.YAMLError as error:
-        raise ContentError(
-            "only plain YAML values are read",
-            where=f"{name}:{node.start_mark.line + 1}",
-            why=str(error).splitlines()[0],
-        ) from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: 2024-13-45 has the form of a date and is none
+        raise _not_plain(str(error).splitlines()[0], node, name) from error
+
+
+def _not_plain(why: str, node: yaml.Node, name: str) -> ContentError:
+    return ContentError(
+        "only plain YAML values are read", where=f"{name}:{node.start_mark.line + 1}", why=why,
+        mend="put the value in quotes if it is a text",
+    )  # fmt: skip
 
 
 def _mapping(node: yaml.MappingNode, path: Path, located: Located, name: str) -> dict[str, Any]:

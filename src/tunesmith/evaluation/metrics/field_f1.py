@@ -9,6 +9,9 @@ from typing import Any
 
 from .base import f1, parsed
 
+Path = tuple[str | int, ...]
+"""Keys from the outside in; 0 for any item of a list."""
+
 
 class FieldF1:
     """F1 between the (path, value) pairs of two JSON objects, the leaves; 0 when the answer is no JSON."""
@@ -24,13 +27,17 @@ class FieldF1:
         return f1(Counter(leaves(answer)), Counter(leaves(wanted)))
 
 
-def leaves(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """All scalar values below `value` with their paths; an empty object or list is a leaf itself."""
-    if isinstance(value, dict) and value:
-        for key, item in value.items():
-            yield from leaves(item, f"{path}.{key}")
-    elif isinstance(value, list) and value:
-        for item in value:
-            yield from leaves(item, f"{path}[]")
-    else:
-        yield path, json.dumps(value, sort_keys=True)
+def leaves(value: Any) -> Iterator[tuple[Path, str]]:
+    """All scalar values below `value` with their paths; an empty object or list is a leaf itself.
+
+    Equal numbers are equal leaves (1 and 1.0), as in exact match. No recursion: a model may nest without end.
+    """
+    held: list[tuple[Path, Any]] = [((), value)]
+    while held:
+        path, one = held.pop()
+        if isinstance(one, dict) and one:
+            held += [((*path, key), item) for key, item in one.items()]
+        elif isinstance(one, list) and one:
+            held += [((*path, 0), item) for item in one]
+        else:
+            yield path, json.dumps(int(one) if isinstance(one, float) and one.is_integer() else one)

@@ -1,0 +1,160 @@
+"""Files of all sorts of damage: no row is lost in silence, each problem has its line and reason."""
+
+import hashlib
+import json
+
+import pytest
+
+from tunesmith.core.errors import ContentError, MissingError, UsageError
+from tunesmith.data.load import load
+
+GOOD = {"prompt": "2+2", "completion": "4"}
+
+
+def line(**more):
+    return json.dumps(GOOD | more)
+
+
+def written(tmp_path, content, name="data.jsonl"):
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def test_lines_are_counted_as_an_editor_counts_them(tmp_path):
+    loaded = load(written(tmp_path, f"\n{line()}\n\n   \n{line()}\nbroken\n{line()}"))
+    assert [e.origin for e in loaded.examples] == ["data.jsonl:2", "data.jsonl:5", "data.jsonl:7"]
+    [problem] = loaded.problems
+    assert problem.place == "data.jsonl:6"
+    assert problem.reason.startswith("invalid JSON")
+    assert loaded.rows == 4
+
+
+def test_windows_line_ends_and_byte_order_mark(tmp_path):
+    loaded = load(written(tmp_path, b"\xef\xbb\xbf" + f"{line()}\r\n{line()}\r\n".encode()))
+    assert len(loaded.examples) == 2
+    assert not loaded.problems
+
+
+def test_unicode_line_separators_inside_a_row_do_not_end_it(tmp_path):
+    text = json.dumps({"prompt": "a\u2028b\u0085c", "completion": "d\u2029"}, ensure_ascii=False)
+    loaded = load(written(tmp_path, text + "\n" + line()))
+    assert [e.prompt()[0].content for e in loaded.examples] == ["a\u2028b\u0085c", "2+2"]
+    assert loaded.examples[1].origin == "data.jsonl:2"
+
+
+def test_an_array_counts_its_items(tmp_path):
+    loaded = load(written(tmp_path, json.dumps([GOOD, 5, GOOD], indent=2), "data.json"))
+    assert [e.origin for e in loaded.examples] == ["data.json:1", "data.json:3"]
+    assert [(p.line, p.reason) for p in loaded.problems] == [(2, "a row must be a JSON object, not int")]
+
+
+def test_a_broken_array_is_one_problem_at_its_line(tmp_path):
+    loaded = load(written(tmp_path, "[\n{},\n{]\n", "data.json"))
+    assert not loaded.examples
+    assert [p.line for p in loaded.problems] == [3]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (b'{"prompt": "caf\xe9", "completion": "x"}', "UTF-8"),
+        (b'{"prompt": "\\ud800", "completion": "x"}', "surrogate"),
+        (b'{"prompt": NaN, "completion": "x"}', "invalid JSON"),
+        (b'{"prompt": "x", "completion": "y"} {}', "invalid JSON"),
+        (b"[1, 2]", "a row must be a JSON object, not list"),
+        (b"null", "a row must be a JSON object, not NoneType"),
+        (b"{}", "its keys are none"),
+        (b'{"conversations": []}', "its keys are 'conversations'"),
+    ],
+)
+def test_a_bad_row_is_a_problem_with_its_reason(tmp_path, row, reason):
+    loaded = load(written(tmp_path, line().encode() + b"\n" + row + b"\n"))
+    assert len(loaded.examples) == 1
+    [problem] = loaded.problems
+    assert problem.line == 2
+    assert reason in problem.reason
+
+
+def test_one_format_a_file(tmp_path):
+    other = json.dumps({"messages": [{"role": "user", "content": "x"}]})
+    loaded = load(written(tmp_path, f"{line()}\n{other}\n"))
+    assert loaded.format == "prompt_completion"
+    assert loaded.problems[0].reason == "this row is 'chat', the file is 'prompt_completion': one format a file"
+
+
+def test_a_format_named_is_a_format_held_to(tmp_path):
+    path = written(tmp_path, line())
+    assert load(path, format="prompt_completion").rows == 1
+    assert len(load(path, format="chat").problems) == 1
+    with pytest.raises(UsageError):
+        load(path, format="nonsense")
+
+
+def test_an_unrecognised_file_says_what_is_known(tmp_path):
+    loaded = load(written(tmp_path, '{"a": 1}'))
+    assert loaded.format == "unknown"
+    assert "chat, prompt_completion, instruction" in loaded.problems[0].reason
+
+
+def test_the_limit_counts_bad_rows_too(tmp_path):
+    loaded = load(written(tmp_path, f"{line()}\nbroken\n{line()}\n"), limit=2)
+    assert (len(loaded.examples), len(loaded.problems)) == (1, 1)
+
+
+def test_the_fingerprint_is_that_of_the_content(tmp_path):
+    a, b = written(tmp_path, line(), "a.jsonl"), written(tmp_path, line(), "b.jsonl")
+    assert load(a).sha256 == load(b).sha256 == hashlib.sha256(a.read_bytes()).hexdigest()
+    assert load(a).sha256 != load(written(tmp_path, line() + "\n", "c.jsonl")).sha256
+
+
+@pytest.mark.parametrize("content", [b"", b" \n\t\n", b"\xef\xbb\xbf\n"])
+def test_an_empty_file_says_so(tmp_path, content):
+    with pytest.raises(ContentError, match="is empty"):
+        load(written(tmp_path, content))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-16-be"])
+def test_another_encoding_is_named_with_the_command_that_mends_it(tmp_path, encoding):
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    with pytest.raises(ContentError, match="is not in UTF-8") as refused:
+        load(written(tmp_path, (mark + line()).encode(encoding)))
+    assert f"iconv -f {encoding[:6].upper()} -t UTF-8" in refused.value.mend
+
+
+def test_absent_and_not_a_file(tmp_path):
+    with pytest.raises(MissingError):
+        load(tmp_path / "absent.jsonl")
+    with pytest.raises(ContentError, match="not a file"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["snips-json", "banking77", "gsm8k", "e2e"])
+def test_real_training_files_load_without_a_problem(shared, name):
+    path = shared / "data" / name / "train.jsonl"
+    loaded = load(path)
+    lines = sum(1 for text in path.read_bytes().split(b"\n") if text.strip())
+    assert loaded.problems == []
+    assert loaded.format == "chat"
+    assert len(loaded.examples) == lines > 1000
+    assert all(e.answer().strip() for e in loaded.examples)
+
+
+def test_every_real_training_file_is_tested(shared):
+    names = {p.parent.name for p in (shared / "data").glob("*/train.jsonl")}
+    assert names == {"snips-json", "banking77", "gsm8k", "e2e"}
+
+
+def test_a_file_of_another_trainer_loads(shared):
+    loaded = load(shared / "data" / "formats" / "alpaca_en_demo.json")
+    rows = json.loads(loaded.path.read_bytes())
+    assert loaded.format == "instruction"
+    assert loaded.rows == len(rows)
+    refused = [p.line for p in loaded.problems]
+    assert refused == [i for i, r in enumerate(rows, start=1) if not (r["output"].strip() and r["instruction"].strip())]
+
+
+def test_preference_rows_are_refused_with_their_keys(shared):
+    loaded = load(shared / "data" / "formats" / "dpo_en_demo.json", limit=3)
+    assert not loaded.examples
+    assert "'chosen'" in loaded.problems[0].reason
