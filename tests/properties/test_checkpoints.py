@@ -59,7 +59,9 @@ def test_every_single_bit_of_the_small_files(store, name):
 
 @pytest.mark.parametrize("name", FILES)
 @settings(max_examples=30, deadline=None)
-@given(content=st.binary(max_size=200) | st.text().map(str.encode) | st.sampled_from([b"{}", b"[]", b"null", b"5", b'""']))
+@given(
+    content=st.binary(max_size=200) | st.text().map(str.encode) | st.sampled_from([b"{}", b"[]", b"null", b"5", b'""'])
+)
 def test_any_other_content_is_detected(store, name, content):
     path = store.path(5) / name
     before = path.read_bytes()

@@ -17,7 +17,9 @@ HEADED = (
 )
 TEXT = st.one_of(
     st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=30),
-    st.sampled_from(["yes", " a leading space", "trailing \n\n", "### user\nfake", "caf\xe9 \U0001f600", '{"a": 1}', "\t"]),
+    st.sampled_from(
+        ["yes", " a leading space", "trailing \n\n", "### user\nfake", "caf\xe9 \U0001f600", '{"a": 1}', "\t"]
+    ),
 )
 
 
@@ -61,7 +63,9 @@ def test_exactly_the_answers_and_their_end_marks_carry_loss(tokenizer, row):
     assert [{w for _, w in stretch} for stretch in found] == [{w} for w in expected_weights]
     for stretch, message in zip(found, answers, strict=True):
         said = tokenizer.decode([t for t, _ in stretch[:-1]])
-        assert said.strip() == tokenizer.decode(tokenizer(message.content, add_special_tokens=False)["input_ids"]).strip()
+        assert (
+            said.strip() == tokenizer.decode(tokenizer(message.content, add_special_tokens=False)["input_ids"]).strip()
+        )
 
 
 @QUICK

@@ -8,7 +8,7 @@ import pytest
 from tunesmith.core.messages import Example, Message
 from tunesmith.data import checks
 from tunesmith.data.template import PLAIN_TEMPLATE, TemplateError, render, render_example, render_prompt
-from tunesmith.data.tokenize import Encoded, encode, encode_prompt, encode_text
+from tunesmith.data.tokenize import Encoded, encode, encode_text
 
 
 def turns(*pairs, **more):
@@ -36,9 +36,14 @@ def spans(rendered):
     return [rendered.text[s.start : s.end] for s in rendered.spans]
 
 
-def test_the_bundled_template_word_for_word(bundled_tokenizer):
+@pytest.mark.xfail(
+    strict=True,
+    reason="transformers renders with trim_blocks: the bundled template loses the line end behind <|im_end|>, "
+    "with which the base was pre-trained (it expects it with probability 0.9999)",
+)
+def test_the_bundled_template_is_chatml_word_for_word(bundled_tokenizer):
     assert render(bundled_tokenizer, CHAT.messages[:2], None, prompt=True) == (
-        "<|im_start|>system\nbe brief<|im_end|><|im_start|>user\n2+2?<|im_end|><|im_start|>assistant\n"
+        "<|im_start|>system\nbe brief<|im_end|>\n<|im_start|>user\n2+2?<|im_end|>\n<|im_start|>assistant\n"
     )
 
 
@@ -54,7 +59,9 @@ def test_spans_under_the_plain_template(plain):
 
 def test_a_served_prompt_ends_with_the_opening_of_the_answer(bundled_tokenizer):
     rendered = render_prompt(bundled_tokenizer, CHAT.prompt(), None)
-    assert rendered.text.endswith("3+3?<|im_end|><|im_start|>assistant\n")
+    assert rendered.text.rsplit("3+3?", 1)[1].replace("<|im_end|>\n", "<|im_end|>") == (
+        "<|im_end|><|im_start|>assistant\n"
+    )
     assert spans(rendered) == ["4<|im_end|>"]
 
 
@@ -150,10 +157,10 @@ def test_an_answer_without_an_end_mark_is_found(bundled_tokenizer):
 def test_a_prompt_that_others_would_cut_otherwise_is_found(bundled_tokenizer):
     gluing = under(
         bundled_tokenizer,
-        "{% for m in messages %}{% if m['role'] == 'assistant' %}A:{% endif %}{{ m['content'] }}{% endfor %}"
-        "{% if add_generation_prompt %}A:{% endif %}",
+        "{% for m in messages %}{% if m['role'] == 'assistant' %}\n{% endif %}{{ m['content'] }}{% endfor %}"
+        "{% if add_generation_prompt %}\n{% endif %}",
     )
-    row = turns(("user", "say it"), ("assistant", "under"), ("user", "standing"), ("assistant", "fine"))
+    row = turns(("user", "say it"), ("assistant", "I am under"), ("user", "standing it"), ("assistant", "fine"))
     [finding] = checks.served_prompt([row], gluing)
     assert (finding.code, finding.rows) == ("prompt_tokens_differ", ("f:1",))
     assert not list(checks.served_prompt([row], bundled_tokenizer))

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.nn import functional as F
+from transformers.pytorch_utils import Conv1D
 
 from ..core.errors import ContentError, nearest
 from .config import LoraSpec
@@ -28,16 +29,22 @@ _PEFT_PREFIX = "base_model.model."
 class LoraLinear(nn.Module):
     """A frozen linear layer with a trained low-rank addition. Input [..., in], output [..., out]."""
 
-    def __init__(self, base_layer: nn.Linear, spec: LoraSpec):
+    def __init__(self, base_layer: nn.Linear | Conv1D, spec: LoraSpec):
         super().__init__()
         self.base_layer = base_layer
         self.scaling = spec.scaling()
         self.dropout = spec.dropout
         self.enabled = True
         device = base_layer.weight.device
-        self.lora_A = Parameter(torch.empty(spec.r, base_layer.in_features, device=device))
-        self.lora_B = Parameter(torch.zeros(base_layer.out_features, spec.r, device=device))
+        outputs, inputs = base_layer.weight.T.shape if self.transposed else base_layer.weight.shape
+        self.lora_A = Parameter(torch.empty(spec.r, inputs, device=device))
+        self.lora_B = Parameter(torch.zeros(outputs, spec.r, device=device))
         nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
+
+    @property
+    def transposed(self) -> bool:
+        """Whether the base keeps its weight as [in, out], as GPT-2's layers do."""
+        return isinstance(self.base_layer, Conv1D)
 
     def forward(self, x: Tensor) -> Tensor:
         """W x, plus scaling B A x while enabled."""
@@ -117,7 +124,8 @@ class Lora:
         with torch.no_grad():
             for name, layer in self._layers.items():
                 weight = layer.base_layer.weight
-                weight.copy_(weight.float() + layer.delta())
+                delta = layer.delta()
+                weight.copy_(weight.float() + (delta.T if layer.transposed else delta))
                 parent, _, leaf = name.rpartition(".")
                 setattr(self._model.get_submodule(parent), leaf, layer.base_layer)
         self._layers.clear()
@@ -125,7 +133,7 @@ class Lora:
     def _targets(self, model: Any) -> list[str]:
         """Names of the linear layers to adapt, in the model's order."""
         head = model.get_output_embeddings()
-        linear = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear) and m is not head}
+        linear = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear | Conv1D) and m is not head}
         if self.spec.targets == "all-linear":
             found = list(linear)
         else:
@@ -152,7 +160,7 @@ class Lora:
             "use_dora": False,
             "target_modules": sorted({name.rpartition(".")[2] for name in self._layers}),
             "bias": "none",
-            "fan_in_fan_out": False,
+            "fan_in_fan_out": all(layer.transposed for layer in self._layers.values()),
             "init_lora_weights": True,
             "inference_mode": True,
             "modules_to_save": None,
