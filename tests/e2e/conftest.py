@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 import tiny
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
-    """Threads that fight over two cores make tiny matrix products a hundred times slower."""
-    os.environ.update(tiny.ENVIRONMENT)
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

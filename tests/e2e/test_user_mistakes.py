@@ -13,8 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 import tiny
+from tunesmith.core import files
+from tunesmith.core.errors import OutputError
 
 HUB_SECONDS = 15.0
 """A silent hub is given up after 4 s; the rest is start-up, on a busy machine."""
@@ -193,6 +197,8 @@ CASES = {
     "rehearsal in full fine-tuning": Case(
         _settings("adapter={type: full}", "method.rehearsal.rows=4"), 3, ("rehearsal needs an adapter",)),
     "out is there": Case(_out_is_there, 6, ("is there already", "--resume")),
+    "resume where no run is": Case(
+        lambda folder: [*_out_is_there(folder), "--resume"], 6, ("holds other things", "choose another --out")),
     "out is a file": Case(_out_is_a_file, 7, ("cannot write", "no folder")),
     "out below a file": Case(_out_below_a_file, 7, ("cannot write", "not a folder")),
     "out in /proc": Case(
@@ -324,7 +330,7 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
     subprocess.run(["umount", str(place)], check=False, capture_output=True)
 
 
-@pytest.mark.parametrize("kib", [4, 60, 500], ids=["first file", "first checkpoint", "later checkpoint"])
+@pytest.mark.parametrize("kib", [4, 60, 250], ids=["first file", "first checkpoint", "later checkpoint"])
 def test_a_full_disk_is_exit_7_and_says_how_to_go_on(
     kib: int, tmp_path: Path, base: Path, cli: Callable[..., tiny.Result], small_disk: Callable[[int], Path]
 ) -> None:
@@ -332,6 +338,22 @@ def test_a_full_disk_is_exit_7_and_says_how_to_go_on(
     done = cli("run", recipe, "--out", small_disk(kib) / "out")
     assert done.code == 7, done.err
     explained(done.err, ("cannot write", "the disk is full", "--resume"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kib", range(8, 340, 12))
+def test_a_disk_that_fills_up_anywhere_is_exit_7(
+    kib: int, tmp_path: Path, base: Path, cli: Callable[..., tiny.Result], small_disk: Callable[[int], Path]
+) -> None:
+    test_a_full_disk_is_exit_7_and_says_how_to_go_on(kib, tmp_path, base, cli, small_disk)
+
+
+def test_a_full_disk_under_safetensors_is_told_alike(small_disk: Callable[[int], Path]) -> None:
+    """It raises an error of its own, no OSError."""
+    place = small_disk(64)
+    with pytest.raises(OutputError) as caught, files.writing(place):
+        save_file({"weights": torch.zeros(100_000)}, place / "weights.safetensors")
+    assert caught.value.why == "the disk is full"
 
 
 def test_a_read_only_disk_is_exit_7(

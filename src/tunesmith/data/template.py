@@ -99,7 +99,8 @@ def _spans(tokenizer: Tokenizer, messages: Sequence[Message], tools: Any, text: 
             )
         if message.tool_calls and not _shows_calls(tokenizer, messages[: index + 1], tools, after):
             raise TemplateError(
-                f"the chat template does not show the tool calls of turn {index}: an answer without them would be learned"
+                f"the chat template does not show the tool calls of turn {index}: "
+                "an answer without them would be learned"
             )
         spans.append(Span(len(before), len(after), 1.0 if message.weight is None else message.weight))
     return tuple(spans)

@@ -31,6 +31,7 @@ class Journey:
     def __init__(self, spec: RunSpec, out: Path, *, resume: bool, sink: Sink, command: Literal["run", "train"] = "run"):
         self._wanted, self._out, self._resume, self._sink, self._command = spec, out, resume, sink, command
         self._new = not out.exists()
+        self._opened = False
         self.times: dict[str, float] = {}
 
     def check(self, *, needs_test: bool) -> Prepared:
@@ -59,6 +60,7 @@ class Journey:
         self.times = known.get("times", {}) | self.times
         self.run.write_recipe(prepared.spec)
         self.run.write_json("data-audit.json", prepared.audit.as_json())
+        self._opened = True
         self.run.update(
             id=known.get("id") or ids.run_id(prepared.spec.name),
             name=prepared.spec.name,
@@ -122,16 +124,17 @@ class Journey:
 
     @contextmanager
     def status(self) -> Iterator[None]:
-        """Writes into `run.json` how the block ended; an interruption anywhere in it says how to go on."""
+        """Writes into an opened run's `run.json` how the block ended; an interruption says how to go on."""
         try:
             with guards.interruptible():
                 yield
         except InterruptedRunError as error:
-            self.run.update(status="interrupted")
-            error.mend = f"continue with: {self._again()}"
+            if self._opened:
+                self.run.update(status="interrupted")
+            error.mend = f"continue with: {self._again()}" if self._opened else "run the same command again"
             raise
         except BaseException:
-            if self.run.path.is_dir():
+            if self._opened and self.run.path.is_dir():
                 self.run.update(status="failed")
             raise
 
@@ -166,9 +169,9 @@ def _shared_system_message(prepared: Prepared) -> str:
 def run(spec: RunSpec, out: Path, *, resume: bool, sink: Sink) -> tuple[RunDir, Verdict]:
     """Check, score the base, train, score again, judge, report."""
     journey = Journey(spec, out, resume=resume, sink=sink)
-    journey.check(needs_test=True)
-    opened = journey.open()
     with journey.status():
+        journey.check(needs_test=True)
+        opened = journey.open()
         journey.load()
         base = journey.score_base()
         journey.train()
@@ -178,9 +181,9 @@ def run(spec: RunSpec, out: Path, *, resume: bool, sink: Sink) -> tuple[RunDir, 
 def train_only(spec: RunSpec, out: Path, *, resume: bool, sink: Sink) -> RunDir:
     """Check and train."""
     journey = Journey(spec, out, resume=resume, sink=sink, command="train")
-    journey.check(needs_test=False)
-    opened = journey.open()
     with journey.status():
+        journey.check(needs_test=False)
+        opened = journey.open()
         journey.load()
         journey.train()
     opened.update(times=journey.times)

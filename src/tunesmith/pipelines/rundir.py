@@ -19,6 +19,9 @@ from .recipe import RunSpec
 
 _LOCK_HEADER = "# Everything resolved: what ran. `tunesmith run` takes this file again.\n"
 
+_FIRST_FILES = ("recipe.lock.yaml", "run.json")
+"""By these a folder is known as a run's, however early the run was killed."""
+
 
 class RunDir:
     """The files of one run. Every whole-file write is atomic."""
@@ -35,6 +38,8 @@ class RunDir:
             )
         if path.is_dir() and not resume:
             raise ConflictError(f"{path} is there already", mend="add --resume to continue it, or choose another --out")
+        if path.is_dir() and any(path.iterdir()) and not any((path / name).exists() for name in _FIRST_FILES):
+            raise ConflictError(f"{path} holds other things and no run", mend="choose another --out")
         files.make_folder(path)
         run = RunDir(path)
         probe = path / f".probe-{uuid.uuid4().hex[:8]}"
