@@ -15,6 +15,7 @@ from tunesmith.core.errors import OutputError
 from tunesmith.engine import checkpoint as checkpoints
 from tunesmith.engine.checkpoint import MANIFEST, Checkpoint, Checkpoints, rng_state, set_rng_state
 from tunesmith.engine.metrics_log import MetricsLog
+from tunesmith.pipelines.rundir import RunDir
 
 
 def made(step, value=1.0):
@@ -235,3 +236,11 @@ def test_a_log_that_cannot_be_written_is_an_output_error(tmp_path):
     log = MetricsLog(tmp_path / "gone" / "metrics.jsonl")
     with pytest.raises(OutputError, match="cannot write"):
         log.append({"step": 1})
+
+
+def test_a_step_that_is_not_finite_leaves_a_readable_log(tmp_path):
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    log.append({"step": 1, "loss": None})
+    log.append({"step": 2, "loss": 0.5})
+    log.append({"step": 2, "validation_loss": 0.25})
+    assert RunDir(tmp_path).curves() == ([(2, 0.5)], [(2, 0.25)])

@@ -159,3 +159,8 @@ def test_the_reason_for_the_kept_step_is_true():
     other = overfitting.judge(FALLING, curve(3.0, 1.5, 1.4999, 1.6), 20, stopped_early=True)
     assert other.best_step == 30
     assert "as the last one" not in other.explanation
+
+
+def test_a_gate_without_a_condition_is_refused():
+    with pytest.raises(ContentError, match="no condition"):
+        gate.check_names(GateSpec(require={}, max_forgetting=None), ["exact_match"])

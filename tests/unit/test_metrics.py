@@ -88,3 +88,8 @@ def test_unknown_names_say_what_is_known(name):
 
 def test_names_are_those_under_which_they_are_found():
     assert all(named(name).name == name for name in METRICS)
+
+
+def test_rouge_l_reads_every_script():
+    assert named("rouge_l").score("привет мир", "привет мир") == 1.0
+    assert named("rouge_l").score("привет мир", "пока мир") == 0.5

@@ -36,11 +36,6 @@ def spans(rendered):
     return [rendered.text[s.start : s.end] for s in rendered.spans]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="transformers renders with trim_blocks: the bundled template loses the line end behind <|im_end|>, "
-    "with which the base was pre-trained (it expects it with probability 0.9999)",
-)
 def test_the_bundled_template_is_chatml_word_for_word(bundled_tokenizer):
     assert render(bundled_tokenizer, CHAT.messages[:2], None, prompt=True) == (
         "<|im_start|>system\nbe brief<|im_end|>\n<|im_start|>user\n2+2?<|im_end|>\n<|im_start|>assistant\n"

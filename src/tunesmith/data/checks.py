@@ -81,6 +81,18 @@ def overlap(
         )  # fmt: skip
 
 
+def held_out_overlap(
+    pairs: Sequence[tuple[int, int]], validation: Sequence[Example], test: Sequence[Example]
+) -> Iterator[Finding]:
+    """Validation rows whose prompt is among the test rows: the checkpoint would be chosen on the test."""
+    if pairs:
+        yield Finding(
+            "overlap_held_out", "block", "the prompt of this validation row is also in the test file",
+            "remove these rows from the validation file",
+            tuple(f"{validation[i].origin} = {test[j].origin}" for i, j in pairs),
+        )  # fmt: skip
+
+
 def unrenderable(examples: Sequence[Example], encoded: Sequence[Encoded | TemplateError]) -> Iterator[Finding]:
     """Rows that the tokenizer's chat template refuses."""
     reasons: dict[str, list[str]] = {}

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -25,7 +24,6 @@ from ..core import files, fingerprints
 
 MANIFEST = "MANIFEST.json"
 _NAME = re.compile(r"step-(0|[1-9][0-9]*)")
-_SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 @dataclass(frozen=True)
@@ -115,7 +113,7 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
         "rng.safetensors": checkpoint.rng,
     }
     for name, values in tensors.items():
-        _save_tensors({key: v.detach().cpu().contiguous() for key, v in values.items()}, folder / name)
+        save_file({key: v.detach().cpu().contiguous() for key, v in values.items()}, folder / name)
     (folder / "state.json").write_text(json.dumps(checkpoint.state), "utf-8")
     listed = {}
     for name in (*tensors, "state.json"):
@@ -126,17 +124,6 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
     manifest.write_text(json.dumps({"step": checkpoint.step, "files": listed}, indent=1), "utf-8")
     _sync_file(manifest)
     files.sync_folder(folder)
-
-
-def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """`save_file`, with a full disk as the OSError that it is: safetensors wraps it in an error of its own."""
-    try:
-        save_file(tensors, path)
-    except SafetensorError as error:
-        number = _SYSTEM_ERROR.search(str(error))
-        if number is None:
-            raise
-        raise OSError(int(number.group(1)), os.strerror(int(number.group(1))), str(path)) from error
 
 
 def _manifest(folder: Path) -> tuple[int, dict[str, tuple[int, str]]]:

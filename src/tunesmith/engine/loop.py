@@ -8,6 +8,7 @@ ends in the same weights as an uninterrupted one, bit for bit on the same CPU.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -165,7 +166,7 @@ class Loop:
         rate = float(self._optimizer.param_groups[0]["lr"])
         speed = p.tokens / p.seconds
         self.plan.log.append(
-            {"step": p.step, "loss": loss, "learning_rate": rate, "gradient_norm": norm,
+            {"step": p.step, "loss": _finite(loss), "learning_rate": rate, "gradient_norm": _finite(norm),
              "tokens": tokens, "seconds": round(seconds, 4)}
         )  # fmt: skip
         left = p.seconds / p.step * (self.total_steps - p.step)
@@ -178,14 +179,14 @@ class Loop:
             pad_id=self.plan.pad_id, number_type=str(spec.precision),
         )  # fmt: skip
         margin = spec.early_stopping.min_delta if spec.early_stopping else 0.0
-        best = p.best_loss is None or loss < p.best_loss - margin
+        best = math.isfinite(loss) and (p.best_loss is None or loss < p.best_loss - margin)
         if best:
             p.best_step, p.best_loss, p.without_best = p.step, loss, 0
         else:
             p.without_best += 1
         p.validation_curve.append((p.step, loss))
         p.stopped_early = bool(spec.early_stopping and p.without_best >= spec.early_stopping.patience)
-        self.plan.log.append({"step": p.step, "validation_loss": loss})
+        self.plan.log.append({"step": p.step, "validation_loss": _finite(loss)})
         self.plan.sink(Validated(p.step, loss, best))
 
     def _save(self) -> None:
@@ -257,3 +258,8 @@ class Loop:
                 kept = p.step
         self.plan.model.eval()
         return Outcome(p, self.total_steps, kept)
+
+
+def _finite(value: float) -> float | None:
+    """The value, or None where JSON has no word for it."""
+    return value if math.isfinite(value) else None

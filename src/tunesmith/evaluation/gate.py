@@ -45,6 +45,8 @@ def judge(gate: GateSpec, metrics: Sequence[MetricResult], forgetting: Forgettin
 
 def check_names(gate: GateSpec, metric_names: Sequence[str]) -> None:
     """ContentError before any training when the gate names a metric that is not measured."""
+    if gate.require == {} and gate.max_forgetting is None:
+        raise ContentError("the gate has no condition: every model would pass", mend="name a metric in gate.require")
     for name in gate.require or {}:
         if name not in metric_names:
             raise ContentError(

@@ -104,6 +104,7 @@ class _Preparation:
         train, repeats = self._training_examples()
         test = self._one_file(data.test, "test") if data.test else []
         separate = self._one_file(data.validation, "validation") if isinstance(data.validation, SourceSpec) else []
+        self.audit.findings += checks.held_out_overlap(overlapping(separate, test), separate, test)
         for held, role in ((test, "test"), (separate, "validation")):
             train, repeats = self._without_overlap(train, repeats, held, role)
         self.audit.findings += [*checks.duplicates(train), *checks.few_rows(train)]
@@ -116,8 +117,8 @@ class _Preparation:
             rows, validation_rows = rows.pick(inside), rows.pick(held_out)
             repeats = [repeats[i] for i in inside]
         seen = [i for i, count in enumerate(repeats) if count]
-        self.audit.tokens = TokenFacts.of(rows.encoded)
-        if not rows.examples and not self.audit.blocking:
+        self.audit.tokens = TokenFacts.of(rows.encoded[i] for i in seen)
+        if not seen and not self.audit.blocking:
             self.audit.add(Finding("no_rows", "block", "no training row is left", "give more rows"))
         return rows.pick(seen), [repeats[i] for i in seen], validation_rows, test_rows
 

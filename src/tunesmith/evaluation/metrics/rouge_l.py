@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
 from rouge_score.rouge_scorer import RougeScorer
+from rouge_score.tokenizers import Tokenizer
+
+_WORD = re.compile(r"\w+")
+
+
+class _AnyScript(Tokenizer):  # type: ignore[misc]
+    """Lower-case words of any script; the library's own tokenizer sees Latin letters only."""
+
+    def tokenize(self, text: str) -> list[str]:
+        """Words in order."""
+        return _WORD.findall(text.lower().replace("_", " "))
 
 
 class RougeL:
@@ -12,7 +25,7 @@ class RougeL:
     uses_reference = True
 
     def __init__(self) -> None:
-        self._scorer = RougeScorer(["rougeL"], use_stemmer=False)
+        self._scorer = RougeScorer(["rougeL"], tokenizer=_AnyScript())
 
     def score(self, prediction: str, reference: str) -> float:
         """In [0, 1]."""
