@@ -39,7 +39,8 @@ def writing(path: Path) -> Iterator[None]:
         told = _NUMBER_IN_TEXT.search(str(error))
         if isinstance(error, TunesmithError) or told is None:
             raise
-        raise _output_error(path, int(told.group(1)), str(error)) from error
+        number = int(told.group(1))
+        raise _output_error(path, number, os.strerror(number)) from error
 
 
 def _output_error(path: Path, number: int | None, otherwise: str) -> OutputError:
