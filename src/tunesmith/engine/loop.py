@@ -166,7 +166,7 @@ class Loop:
         rate = float(self._optimizer.param_groups[0]["lr"])
         speed = p.tokens / p.seconds
         self.plan.log.append(
-            {"step": p.step, "loss": _finite(loss), "learning_rate": rate, "gradient_norm": _finite(norm),
+            {"step": p.step, "loss": loss, "learning_rate": rate, "gradient_norm": norm,
              "tokens": tokens, "seconds": round(seconds, 4)}
         )  # fmt: skip
         left = p.seconds / p.step * (self.total_steps - p.step)
@@ -186,7 +186,7 @@ class Loop:
             p.without_best += 1
         p.validation_curve.append((p.step, loss))
         p.stopped_early = bool(spec.early_stopping and p.without_best >= spec.early_stopping.patience)
-        self.plan.log.append({"step": p.step, "validation_loss": _finite(loss)})
+        self.plan.log.append({"step": p.step, "validation_loss": loss})
         self.plan.sink(Validated(p.step, loss, best))
 
     def _save(self) -> None:
@@ -258,8 +258,3 @@ class Loop:
                 kept = p.step
         self.plan.model.eval()
         return Outcome(p, self.total_steps, kept)
-
-
-def _finite(value: float) -> float | None:
-    """The value, or None where JSON has no word for it."""
-    return value if math.isfinite(value) else None

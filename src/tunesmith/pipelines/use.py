@@ -62,6 +62,9 @@ class Speaker:
                 if text.startswith(shown) and not text.endswith("\ufffd") and text != shown:
                     yield Piece(text[len(shown) :])
                     shown = text
+        rest = tokenizer.decode(ids, skip_special_tokens=True)[len(shown) :]
+        if rest:  # an answer may end in half a character
+            yield Piece(rest)
         limit = min(sampling.max_tokens, context - len(prompt)) if context else sampling.max_tokens
         yield Piece("", "length" if len(ids) >= limit else "stop", len(ids))
 
