@@ -25,6 +25,7 @@ SPECS = {
     "all linear": LoraSpec(r=4, alpha=8),
     "two targets": LoraSpec(r=3, alpha=12, targets=("q_proj", "down_proj")),
     "rank-stabilised": LoraSpec(r=9, alpha=6, rslora=True),
+    "weight-decomposed": LoraSpec(r=4, alpha=8, dora=True),
 }
 spec_case = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
 IDS_BL = torch.tensor([[1, 5, 9, 13, 17, 21], [1, 90, 80, 70, 60, 2]])
@@ -39,17 +40,29 @@ def _ours(spec: LoraSpec, kind: str = "llama") -> tuple[Any, Lora]:
         for name, parameter in adapter.parameters().items():
             if "lora_B" in name:
                 parameter.normal_(std=0.3)
+            elif "magnitude" in name:
+                parameter.mul_(1 + 0.2 * torch.rand_like(parameter))
     return model, adapter
+
+
+def _peft_name(name: str) -> str:
+    """A parameter's name inside PEFT's model, which differs from the one in its files."""
+    return f"{name.removesuffix('.weight')}.default.weight"
 
 
 def _theirs(spec: LoraSpec, adapter: Lora, kind: str = "llama") -> Any:
     """The same model with PEFT's LoRA, holding the same numbers."""
     targets = "all-linear" if spec.targets == "all-linear" else list(spec.targets)
     config = peft.LoraConfig(
-        task_type="CAUSAL_LM", r=spec.r, lora_alpha=spec.alpha, use_rslora=spec.rslora, target_modules=targets
+        task_type="CAUSAL_LM",
+        r=spec.r,
+        lora_alpha=spec.alpha,
+        use_rslora=spec.rslora,
+        use_dora=spec.dora,
+        target_modules=targets,
     )
     model = peft.get_peft_model(tiny.model(kind), config)
-    mine = {name.replace(".weight", ".default.weight"): p for name, p in adapter.parameters().items()}
+    mine = {_peft_name(name): p for name, p in adapter.parameters().items()}
     named = dict(model.named_parameters())
     assert {n for n in named if "lora_" in n} == set(mine), "they adapt other layers"
     with torch.no_grad():
@@ -71,7 +84,7 @@ def test_forward_and_gradients_are_those_of_peft(spec: LoraSpec) -> None:
         out[:, :-1].log_softmax(-1).gather(-1, IDS_BL[:, 1:, None]).mean().backward()
     named = dict(theirs.named_parameters())
     for name, parameter in adapter.parameters().items():
-        gradient = named[name.replace(".weight", ".default.weight")].grad
+        gradient = named[_peft_name(name)].grad
         assert parameter.grad is not None
         assert parameter.grad.abs().max() > 0, name
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-5, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
@@ -119,8 +132,9 @@ def test_both_write_the_same_names_shapes_and_settings(spec: LoraSpec, tmp_path:
     assert configs[0] == {key: configs[1][key] for key in configs[0]}
 
 
-def test_peft_merges_to_the_same_weights_as_we_do() -> None:
-    spec = SPECS["all linear"]
+@pytest.mark.parametrize("name", ["all linear", "weight-decomposed"])
+def test_peft_merges_to_the_same_weights_as_we_do(name: str) -> None:
+    spec = SPECS[name]
     model, adapter = _ours(spec)
     merged = _theirs(spec, adapter).merge_and_unload()
     adapter.merge()

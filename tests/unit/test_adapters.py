@@ -128,7 +128,7 @@ def test_the_scale_by_hand(rslora: bool, scale: float) -> None:
         layer.lora_B[0, 0] = 3.0
     x = torch.tensor([1.0, 1.0])
     assert math.isclose(layer(x).item(), 30 + scale * 3 * (1 + 2), rel_tol=1e-6)
-    torch.testing.assert_close(layer.delta(), scale * torch.tensor([[3.0, 6.0]]))
+    torch.testing.assert_close(layer.merged_weight() - layer.base_weight(), scale * torch.tensor([[3.0, 6.0]]))
 
 
 def test_dropout_acts_in_training_only() -> None:
@@ -182,3 +182,12 @@ def test_specs_build_what_they_name() -> None:
     assert isinstance(LoraSpec().build(), Lora)
     assert isinstance(FullSpec().build(), Full)
     assert "trains_base" not in LoraSpec.model_json_schema()["properties"]
+
+
+def test_fresh_dora_is_the_base_and_trains_a_length_for_each_output() -> None:
+    plain = tiny.model("llama")(input_ids=torch.tensor([[1, 5, 9]])).logits
+    model, adapter = _attached(LoraSpec(r=4, dora=True))
+    torch.testing.assert_close(model(input_ids=torch.tensor([[1, 5, 9]])).logits, plain, rtol=0, atol=0)
+    lengths = [p for name, p in adapter.parameters().items() if name.endswith("lora_magnitude_vector")]
+    assert len(lengths) == len(adapter.parameters()) / 3
+    assert all(p.ndim == 1 and p.requires_grad for p in lengths)

@@ -27,6 +27,9 @@ class LoraSpec(Spec):
     rslora: bool = False
     """Rank-stabilised scale alpha / sqrt(r) (Kalajdzievski 2023, arXiv 2312.03732)."""
 
+    dora: bool = False
+    """Weight-decomposed adaptation (Liu et al. 2024, arXiv 2402.09353): each row's length is trained apart."""
+
     trains_base: ClassVar[bool] = False
 
     def scaling(self) -> float:

@@ -55,9 +55,58 @@ class LoraLinear(nn.Module):
         low = F.linear(low, self.lora_A.to(x.dtype)) * self.scaling
         return out + F.linear(low, self.lora_B.to(x.dtype))
 
-    def delta(self) -> Tensor:
-        """The addition as one matrix [out, in], float32."""
-        return self.scaling * (self.lora_B @ self.lora_A)
+    def parts(self) -> dict[str, Parameter]:
+        """What is trained, by its name behind the layer's in PEFT's files."""
+        return {"lora_A.weight": self.lora_A, "lora_B.weight": self.lora_B}
+
+    def base_weight(self) -> Tensor:
+        """The frozen weight as [out, in], float32."""
+        weight = self.base_layer.weight
+        return (weight.T if self.transposed else weight).float()
+
+    def merged_weight(self) -> Tensor:
+        """The one matrix [out, in] that does what base and addition do together, float32."""
+        return self.base_weight() + self.scaling * (self.lora_B @ self.lora_A)
+
+
+class DoraLinear(LoraLinear):
+    """LoRA of the weight's direction, with each output's length trained apart (Liu et al. 2024, equation 5).
+
+    W' = m (W + s B A) / ||W + s B A||, the norm over the inputs of each output. As in the paper's section 4.3 the norm
+    takes no gradient. With B = 0 and m = ||W|| the layer is the base.
+    """
+
+    def __init__(self, base_layer: nn.Linear | Conv1D, spec: LoraSpec):
+        super().__init__(base_layer, spec)
+        self.lora_magnitude_vector = Parameter(self._norm(self.base_weight()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """W' x. Dropout, where there is one, acts on what the base does not give by itself."""
+        out: Tensor = self.base_layer(x)
+        if not self.enabled:
+            return out
+        weight = self.base_weight()
+        with torch.no_grad():
+            norm = self._norm(weight + self.scaling * (self.lora_B @ self.lora_A))
+        length = (self.lora_magnitude_vector / norm).to(x.dtype)
+        dropped = F.dropout(x, self.dropout, self.training) if self.dropout else x
+        low = F.linear(dropped, self.lora_A.to(x.dtype)) * self.scaling
+        low = F.linear(low, self.lora_B.to(x.dtype))
+        return out + (length - 1) * F.linear(dropped, weight.to(x.dtype)) + length * low
+
+    def parts(self) -> dict[str, Parameter]:
+        """A, B and the lengths."""
+        return super().parts() | {"lora_magnitude_vector": self.lora_magnitude_vector}
+
+    def merged_weight(self) -> Tensor:
+        """W' itself."""
+        weight = super().merged_weight()
+        return weight * (self.lora_magnitude_vector / self._norm(weight)).unsqueeze(1)
+
+    @staticmethod
+    def _norm(weight: Tensor) -> Tensor:
+        norm: Tensor = torch.linalg.vector_norm(weight, dim=1)
+        return norm
 
 
 class Lora:
@@ -76,17 +125,17 @@ class Lora:
         for name in self._targets(model):
             parent, _, leaf = name.rpartition(".")
             owner = model.get_submodule(parent)
-            layer = LoraLinear(getattr(owner, leaf), self.spec)
+            layer = (DoraLinear if self.spec.dora else LoraLinear)(getattr(owner, leaf), self.spec)
             setattr(owner, leaf, layer)
             self._layers[name] = layer
 
     def parameters(self) -> dict[str, Parameter]:
-        """A and B of every layer, under PEFT's names."""
-        named = {}
-        for name, layer in self._layers.items():
-            named[f"{_PEFT_PREFIX}{name}.lora_A.weight"] = layer.lora_A
-            named[f"{_PEFT_PREFIX}{name}.lora_B.weight"] = layer.lora_B
-        return named
+        """What is trained of every layer, under PEFT's names."""
+        return {
+            f"{_PEFT_PREFIX}{name}.{part}": parameter
+            for name, layer in self._layers.items()
+            for part, parameter in layer.parts().items()
+        }
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
@@ -120,12 +169,12 @@ class Lora:
                 parameter.copy_(stored[name])
 
     def merge(self) -> None:
-        """W + scaling B A into each weight, summed in float32, and the plain layers back in their places."""
+        """One matrix for each layer, computed in float32, and the plain layers back in their places."""
         with torch.no_grad():
             for name, layer in self._layers.items():
                 weight = layer.base_layer.weight
-                delta = layer.delta()
-                weight.copy_(weight.float() + (delta.T if layer.transposed else delta))
+                merged = layer.merged_weight()
+                weight.copy_(merged.T if layer.transposed else merged)
                 parent, _, leaf = name.rpartition(".")
                 setattr(self._model.get_submodule(parent), leaf, layer.base_layer)
         self._layers.clear()
@@ -157,7 +206,7 @@ class Lora:
             "lora_alpha": self.spec.alpha,
             "lora_dropout": self.spec.dropout,
             "use_rslora": self.spec.rslora,
-            "use_dora": False,
+            "use_dora": self.spec.dora,
             "target_modules": sorted({name.rpartition(".")[2] for name in self._layers}),
             "bias": "none",
             "fan_in_fan_out": all(layer.transposed for layer in self._layers.values()),
