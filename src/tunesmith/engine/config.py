@@ -39,16 +39,21 @@ class TrainingSpec(Spec):
     """Longest row in tokens; auto: what the base takes, at most 4096."""
     learning_rate: Annotated[float, Field(gt=0)] | Auto = "auto"
     """Peak learning rate; auto: 2e-4 beside a frozen base, 2e-5 for full fine-tuning."""
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """How the learning rate falls after the warm-up; cosine and linear end at 0."""
+    schedule: Literal["cosine", "linear", "constant", "wsd"] = "cosine"
+    """How the learning rate goes on after the warm-up; wsd (warm-up, stable, decay) stays, then falls in a line."""
+    decay: float = Field(default=0.2, gt=0, le=1)
+    """Share of all steps in which a wsd schedule falls, at the end."""
+    floor: float = Field(default=0.0, ge=0, lt=1)
+    """Where cosine, linear and wsd end, as a share of the peak."""
     warmup: float = Field(default=0.05, ge=0)
     """Steps of linear warm-up: a share of all steps below 1, a number of steps from 1 on."""
-    optimizer: Literal["adamw"] = "adamw"
-    """AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101)."""
+    optimizer: Literal["adamw", "adafactor", "muon"] = "adamw"
+    """AdamW; Adafactor, which needs little memory; Muon for hidden matrices with AdamW for the rest, whose update is
+    scaled to the size of AdamW's, so that the same learning rate fits."""
     betas: tuple[Beta, Beta] = (0.9, 0.999)
     """Decay of the optimizer's running means of gradients and of their squares."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """Decoupled weight decay of matrices; biases and norms have none."""
+    """Decoupled weight decay of hidden matrices; biases, norms, embeddings and the head have none."""
     clip_norm: float | None = Field(default=1.0, gt=0)
     """Gradients are scaled down to this norm; None for no clipping."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"

@@ -91,7 +91,7 @@ class Loop:
         self._evaluate_every, self._checkpoint_every = cadence.evaluate_every, cadence.checkpoint_every
         self._checkpoints = Checkpoints(plan.folder)
         self._peak_rate = float(spec.learning_rate)
-        self._optimizer = optim.build(spec, plan.trainable, self._peak_rate)
+        self._optimizer = optim.build(spec, plan.trainable, plan.model, self._peak_rate)
         self._warmup = schedule.warmup_steps(spec.warmup, self.total_steps)
         self._device = next(iter(plan.trainable.values())).device
         self._guard = FiniteGuard()
@@ -132,8 +132,7 @@ class Loop:
         plan = self.plan
         batches = [collate([plan.train[i] for i in micro], plan.pad_id) for micro in step]
         weight = sum(float(batch.loss_weight.sum()) for batch in batches)
-        rate = self._peak_rate * schedule.factor(plan.training.schedule, number, self.total_steps, self._warmup)
-        optim.set_learning_rate(self._optimizer, rate)
+        self._optimizer.learning_rate = self._rate(number)
         plan.model.train()
         total = 0.0
         with precision.context(str(plan.training.precision), plan.model):
@@ -155,15 +154,23 @@ class Loop:
         else:
             self.progress.skipped.append(number + 1)
             plan.sink(Note(f"step {number + 1} skipped: its loss or gradient is not finite", "warning"))
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.zero_grad()
         self.progress.labelled_tokens += int(sum((batch.loss_weight > 0).sum() for batch in batches))
         return mean, norm, sum(batch.tokens for batch in batches)
+
+    def _rate(self, number: int) -> float:
+        """The learning rate of optimizer step `number` (from 0)."""
+        spec = self.plan.training
+        share = schedule.factor(
+            spec.schedule, number, self.total_steps, self._warmup, decay=spec.decay, floor=spec.floor
+        )
+        return self._peak_rate * share
 
     def _record(self, loss: float, norm: float, tokens: int, seconds: float) -> None:
         p = self.progress
         p.step, p.tokens, p.seconds = p.step + 1, p.tokens + tokens, p.seconds + seconds
         p.train_curve.append((p.step, loss))
-        rate = float(self._optimizer.param_groups[0]["lr"])
+        rate = self._optimizer.learning_rate
         speed = p.tokens / p.seconds
         self.plan.log.append(
             {"step": p.step, "loss": loss, "learning_rate": rate, "gradient_norm": norm,
@@ -194,7 +201,7 @@ class Loop:
         checkpoint = Checkpoint(
             step=p.step,
             trainable={name: parameter.detach() for name, parameter in self.plan.trainable.items()},
-            optimizer=optim.state_tensors(self._optimizer, self.plan.trainable),
+            optimizer=self._optimizer.state_tensors(),
             rng=rng_state(),
             state={"progress": asdict(p), "identity": self.plan.identity, "threads": torch.get_num_threads()},
         )
@@ -213,7 +220,7 @@ class Loop:
         if checkpoint.state["threads"] != torch.get_num_threads():
             self.plan.sink(Note("the number of threads differs from before: last digits may differ too", "warning"))
         self._put_weights(checkpoint)
-        optim.load_state_tensors(self._optimizer, self.plan.trainable, checkpoint.optimizer)
+        self._optimizer.load_state_tensors(checkpoint.optimizer)
         set_rng_state(checkpoint.rng)
         stored = checkpoint.state["progress"]
         stored["train_curve"] = [(int(s), float(v)) for s, v in stored["train_curve"]]

@@ -19,6 +19,7 @@ from ..models.refs import DEFAULT
 from .read_recipe import read_recipe
 
 _TEMPLATE = """\
+# For your editor: tunesmith init --schema > recipe.schema.json
 # yaml-language-server: $schema=recipe.schema.json
 # A Tunesmith recipe. Written for {file}: {rows} rows, format '{format}'.
 # Check the data:   tunesmith check {file}
