@@ -24,7 +24,6 @@ _TEMPLATE = """\
 # A Tunesmith recipe. Written for {file}: {rows} rows, format '{format}'.
 # Check the data:   tunesmith check {file}
 # Run it:           tunesmith run {recipe} --out runs/{name}
-# All keys:         tunesmith init --schema
 
 name: {title}
 seed: 7
