@@ -260,15 +260,17 @@ def test_export_is_loaded_by_plain_transformers(trained: Path, tmp_path: Path, c
     assert [p.name for p in tmp_path.iterdir()] == ["merged"]
 
 
+# PEFT asks transformers 5 a question that is going out of use; any other warning of its loading fails the test.
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 def test_the_saved_adapter_is_loaded_by_peft(trained: Path, base: Path) -> None:
     import warnings
 
     from transformers import AutoModelForCausalLM
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # of its imports, not of what is tested
         peft = pytest.importorskip("peft")
-        theirs = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), trained / "adapter")
+    theirs = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), trained / "adapter")
     from tunesmith.pipelines import bench
     from tunesmith.pipelines.rundir import RunDir
 

@@ -58,9 +58,8 @@ def test_rows_survive_the_split_word_for_word(tmp_path):
     ]  # fmt: skip
     file = written(tmp_path / "t.jsonl", content)
     result = write_recipe(file, tmp_path / "recipe.yaml")
-    strip = lambda e: e.model_copy(update={"origin": ""})  # noqa: E731
-    before = {e.metadata["n"]: strip(e) for e in load(file).examples}
-    after = {e.metadata["n"]: strip(e) for path in result.files for e in load(path).examples}
+    before = {e.metadata["n"]: e.model_copy(update={"origin": ""}) for e in load(file).examples}
+    after = {e.metadata["n"]: e.model_copy(update={"origin": ""}) for path in result.files for e in load(path).examples}
     assert after == before
 
 

@@ -149,7 +149,7 @@ class Lora:
                 layer.enabled = True
 
     def save(self, folder: Path, base_name: str) -> None:
-        """`adapter_config.json` and `adapter_model.safetensors`, as PEFT and vLLM read them."""
+        """`adapter_config.json` and `adapter_model.safetensors`, in PEFT's layout."""
         tensors = {name: p.detach().cpu().contiguous() for name, p in self.parameters().items()}
         save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
         config = self._peft_config(base_name)

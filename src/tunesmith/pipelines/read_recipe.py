@@ -18,6 +18,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ..core.errors import ContentError, MissingError, UsageError, nearest
+from ..data.config import SourceSpec
 from .recipe import RunSpec
 from .yaml_lines import Located, parse
 
@@ -240,8 +241,8 @@ def _absolute(spec: RunSpec, folder: Path, environment: Mapping[str, str]) -> Ru
     update: dict[str, Any] = {"train": train}
     for name in ("validation", "test"):
         source = getattr(data, name)
-        if isinstance(source, BaseModel):
-            update[name] = source.model_copy(update={"path": resolve(source.path)})  # type: ignore[attr-defined]
+        if isinstance(source, SourceSpec):
+            update[name] = source.model_copy(update={"path": resolve(source.path)})
     base = _fill(spec.base, environment)
     if (folder / base).is_dir():
         base = str((folder / base).resolve())

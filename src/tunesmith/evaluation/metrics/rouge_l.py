@@ -10,7 +10,7 @@ from rouge_score.tokenizers import Tokenizer
 _WORD = re.compile(r"\w+")
 
 
-class _AnyScript(Tokenizer):  # type: ignore[misc]
+class _AnyScript(Tokenizer):  # type: ignore[misc]  # the library has no types
     """Lower-case words of any script; the library's own tokenizer sees Latin letters only."""
 
     def tokenize(self, text: str) -> list[str]:
