@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import tiny
-from tunesmith.engine import optim
+from tunesmith.engine import adamw8bit, optim
 from tunesmith.engine.config import TrainingSpec
 
-KINDS = ("adamw", "adafactor", "muon")
+KINDS = ("adamw", "adamw8bit", "adafactor", "muon")
 
 
 def _built(kind: str, weight_decay: float = 0.0):
@@ -24,7 +24,7 @@ def _step(model, optimizer) -> None:
     ids = torch.tensor([[1, 5, 9, 13, 17]])
     model(input_ids=ids, labels=ids).loss.backward()
     optimizer.step()
-    optimizer.zero_grad()
+    [setattr(p, "grad", None) for p in model.parameters()]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -69,3 +69,73 @@ def test_weight_decay_is_for_hidden_matrices_only(kind: str) -> None:
     assert "model.embed_tokens.weight" not in names
     assert not any("norm" in name or "lm_head" in name for name in names)
     assert "model.layers.0.self_attn.q_proj.weight" in names
+
+
+def test_the_tables_of_8_bits_are_dense_at_zero_and_reach_one() -> None:
+    signed, unsigned = adamw8bit.table(signed=True), adamw8bit.table(signed=False)
+    for entries in (signed, unsigned):
+        assert (len(entries), len(entries.unique())) == (256, 256)
+        assert float(entries[-1]) == 1.0
+        assert 0.0 in entries
+    assert float(signed[0]) == pytest.approx(-0.9929, abs=1e-3)
+    assert float(unsigned[1]) < 1e-6, "a second moment near zero must not become zero: it is divided by"
+
+
+@pytest.mark.parametrize("count", [1, 255, 256, 257, 5000])
+def test_8_bits_keep_each_value_within_its_entrys_step(count: int) -> None:
+    torch.manual_seed(0)
+    values = torch.randn(count) * torch.logspace(-6, 3, count)
+    entries = adamw8bit.table(signed=True)
+    places, scales = adamw8bit.quantise(values, entries)
+    assert (places.dtype, places.numel(), scales.numel()) == (torch.uint8, count, -(-count // 256))
+    back = adamw8bit.dequantise(places, scales, entries, values.shape)
+    largest = scales.repeat_interleave(256)[:count]
+    assert ((back - values).abs() <= 0.501 * entries.diff().max() * largest + 1e-12).all()
+    assert adamw8bit.dequantise(*adamw8bit.quantise(torch.zeros(300), entries), entries, torch.Size([300])).sum() == 0
+
+
+def _quadratic(optimizer_of, steps: int = 200) -> tuple[torch.nn.Parameter, list[float], object]:
+    torch.manual_seed(1)
+    target, weight = torch.randn(64, 128), torch.nn.Parameter(torch.zeros(64, 128))
+    optimizer, losses = optimizer_of([weight]), []
+    for _ in range(steps):
+        loss = ((weight - target) ** 2).mean()
+        losses.append(loss.item())
+        weight.grad = torch.autograd.grad(loss, weight)[0]
+        optimizer.step()
+    return weight, losses, optimizer
+
+
+def test_8_bit_adamw_follows_adamw_with_a_quarter_of_the_state() -> None:
+    plain, curve, reference = _quadratic(lambda p: torch.optim.AdamW(p, lr=0.02, weight_decay=0.0))
+    small, ours, optimizer = _quadratic(lambda p: adamw8bit.AdamW8bit(p, lr=0.02))
+    assert ours[-1] < 0.02 * ours[0]
+    assert max(abs(a - b) for a, b in zip(curve, ours, strict=True)) < 0.02 * curve[0]
+    size = sum(v.numel() * v.element_size() for v in optimizer.state[small].values())
+    whole = sum(v.numel() * v.element_size() for v in reference.state[plain].values())
+    assert size < 0.26 * whole
+
+
+def test_8_bit_state_put_back_goes_on_bit_for_bit() -> None:
+    def trained(cut: bool) -> torch.Tensor:
+        torch.manual_seed(2)
+        named = {"w": torch.nn.Parameter(torch.randn(64, 128)), "b": torch.nn.Parameter(torch.randn(7))}
+        spec = TrainingSpec(optimizer="adamw8bit", weight_decay=0.1)
+        optimizer = optim.build(spec, named, torch.nn.Module(), 0.01)
+        for step in range(6):
+            if cut and step == 3:
+                stored = {key: value.clone() for key, value in optimizer.state_tensors().items()}
+                assert stored["exp_avg_8bit|w"].dtype == torch.uint8
+                optimizer = optim.build(spec, named, torch.nn.Module(), 0.01)
+                optimizer.load_state_tensors(stored)
+            for p in named.values():
+                p.grad = torch.sin(p.detach() * (step + 1))
+            optimizer.step()
+        return torch.cat([p.detach().flatten() for p in named.values()])
+
+    assert torch.equal(trained(cut=False), trained(cut=True))
+
+
+def test_adamw_is_fused() -> None:
+    _, _, optimizer = _built("adamw")
+    assert optimizer._parts[0].defaults["fused"] is True

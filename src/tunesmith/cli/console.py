@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -9,7 +10,7 @@ import orjson
 from rich.console import Console
 from rich.markup import escape
 
-from ..core.errors import TunesmithError
+from ..core.errors import GateError, InterruptedRunError, TunesmithError
 
 PLAIN_WIDTH = 120
 """Columns where no terminal tells."""
@@ -32,13 +33,15 @@ def print_json(value: Any) -> None:
 
 
 def say(text: str) -> None:
-    """A line for people on stderr, unless --quiet."""
-    if not State.quiet:
+    """A line for people on stderr, unless --quiet; of several processes the first speaks."""
+    if not State.quiet and os.environ.get("RANK", "0") == "0":
         err.print(text)
 
 
 def show_error(error: TunesmithError) -> None:
-    """What, where, why, mend."""
+    """What, where, why, mend. Of several processes each tells what it alone knows."""
+    if os.environ.get("RANK", "0") != "0" and (error.told or isinstance(error, GateError | InterruptedRunError)):
+        return
     err.print(f"[bold red]error:[/] {escape(error.what)}")
     for label, text in error.parts():
         if text:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
-from ..core.errors import OutputError, TunesmithError
+from ..core.errors import MissingError, OutputError, TunesmithError
 from .console import State, err, show_error
 
 _EPILOG = (
@@ -77,19 +77,28 @@ def _run(arguments: list[str]) -> int:
         sys.stderr.close()
         return 1
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES):
-            why = error.strerror or str(error)
-            return _failed(
-                OutputError(
-                    f"cannot write {error.filename or ''}".strip(),
-                    why=why,
-                    mend="free space or choose another folder",
-                )
-            )
+        told = _told(error)
+        if told:
+            return _failed(told)
         return _unexpected(error)
     except Exception as error:
         return _unexpected(error)
     return 0
+
+
+def _told(error: OSError) -> TunesmithError | None:
+    """An error of the system that no part expected, for people; None where it says nothing about the disk.
+
+    Not every refusal is of a write: a file that is there and cannot be read is told as that.
+    """
+    place, why = str(error.filename or ""), error.strerror or str(error)
+    if error.errno in (errno.ENOSPC, errno.EROFS, errno.EDQUOT):
+        return OutputError(f"cannot write {place}".strip(), why=why, mend="free space or choose another folder")
+    if error.errno not in (errno.EACCES, errno.EPERM):
+        return None
+    if place and os.path.exists(place) and not os.access(place, os.R_OK):  # noqa: PTH110 - may be a file's number
+        return MissingError(f"cannot read {place}", why=why, mend="ask for the right to read it, or name another")
+    return OutputError(f"cannot write {place}".strip(), why=why, mend="choose a folder that you may write to")
 
 
 def _failed(error: TunesmithError) -> int:

@@ -15,4 +15,7 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a value: --set training.epochs=2."),
 ]
+Processes = Annotated[
+    int, typer.Option("--nproc", min=1, help="Train in this many processes on this machine, one a GPU or share of CPU.")
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]

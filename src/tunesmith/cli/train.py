@@ -4,20 +4,30 @@ from __future__ import annotations
 
 from .console import out as stdout
 from .console import print_json
-from .options import Json, Out, RecipeArgument, Resume, Settings
+from .options import Json, Out, Processes, RecipeArgument, Resume, Settings
+from .processes import in_processes, rank
 
 
 def command(
-    recipe: RecipeArgument, out: Out, resume: Resume = False, set_: Settings = None, json: Json = False
+    recipe: RecipeArgument,
+    out: Out,
+    resume: Resume = False,
+    set_: Settings = None,
+    json: Json = False,
+    nproc: Processes = 1,
 ) -> None:
     """Check the data and train; score nothing."""
     from ..pipelines import journey
     from ..pipelines.read_recipe import read_recipe
     from .progress import Watch
 
+    if nproc > 1:
+        in_processes("train", recipe, out, resume=resume, settings=set_ or (), json=json, processes=nproc)
     spec = read_recipe(recipe, set_ or ())
     with Watch() as watch:
         run = journey.train_only(spec, out, resume=resume, sink=watch)
+    if rank() != 0:
+        return
     facts = run.read_json("run.json")
     if json:
         print_json(facts)

@@ -26,6 +26,8 @@ class TunesmithError(Exception):
     """
 
     exit_code = 1
+    told = False
+    """Whether another process of the same run tells it."""
 
     def __init__(self, what: str, *, where: str | None = None, why: str | None = None, mend: str | None = None):
         super().__init__(what)
@@ -86,7 +88,7 @@ class GateError(TunesmithError):
 class InterruptedRunError(TunesmithError):
     """A signal stopped the run after a checkpoint was written. 130 for SIGINT, 75 for SIGTERM."""
 
-    def __init__(self, what: str, *, exit_code: int, mend: str | None = None):
+    def __init__(self, what: str, *, exit_code: int = 75, mend: str | None = None):
         super().__init__(what, mend=mend)
         self.exit_code = exit_code
 

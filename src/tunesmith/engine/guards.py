@@ -1,18 +1,20 @@
-"""What stands between a training and its ruin: signals, and numbers that are not finite."""
+"""What stands between a training and its ruin: signals, numbers that are not finite, and loss spikes."""
 
 from __future__ import annotations
 
 import math
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
 from ..core.errors import InterruptedRunError, TunesmithError
+from .config import GuardSpec
 
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 75}
 MAX_BAD_STEPS = 10
+SPIKE_WINDOW, SPIKE_FEWEST = 128, 16
 
 
 class StopRequest:
@@ -65,22 +67,48 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-class FiniteGuard:
-    """Refuses updates from a loss or gradient that is not finite, and gives up after many in a row."""
+class StepGuard:
+    """Decides about each step before its update: a number that is not finite never reaches the weights, and a loss
+    far above those before is seen."""
 
-    def __init__(self) -> None:
+    def __init__(self, spec: GuardSpec) -> None:
+        self.spec = spec
         self.in_a_row = 0
 
-    def allows(self, loss: float, gradient_norm: float) -> bool:
-        """False when the step must be skipped; TunesmithError when too many were."""
-        if math.isfinite(loss) and math.isfinite(gradient_norm):
-            self.in_a_row = 0
+    def allows(self, loss: float, gradient_norm: float, earlier: Sequence[float], note: Callable[[str], None]) -> bool:
+        """Whether to update; `earlier` holds the losses before this step. TunesmithError when the run must stop."""
+        if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
+            return self._not_finite(note)
+        self.in_a_row = 0
+        limit = self._limit(earlier)
+        if loss <= limit:
             return True
-        self.in_a_row += 1
-        if self.in_a_row >= MAX_BAD_STEPS:
+        what = f"its loss {loss:.3f} is far above those before (limit {limit:.3f})"
+        if self.spec.spike == "stop":
             raise TunesmithError(
-                f"{MAX_BAD_STEPS} optimizer steps in a row gave a loss or gradient that is not finite",
-                why="the last good weights are in the newest checkpoint",
+                f"stopped at a loss spike: {what}",
+                mend="lower training.learning_rate, look at the rows of this step, or set training.guards.spike: note",
+            )
+        note(what + (", and it was skipped" if self.spec.spike == "skip" else ""))
+        return self.spec.spike == "note"
+
+    def _not_finite(self, note: Callable[[str], None]) -> bool:
+        self.in_a_row += 1
+        if self.spec.non_finite == "stop" or self.in_a_row >= MAX_BAD_STEPS:
+            many = f"{self.in_a_row} optimizer steps in a row" if self.in_a_row > 1 else "an optimizer step"
+            raise TunesmithError(
+                f"{many} gave a loss or gradient that is not finite",
+                why="the weights were left as they were; the newest checkpoint is good",
                 mend="lower training.learning_rate, or set training.precision: fp32",
             )
+        note("its loss or gradient is not finite, and it was skipped")
         return False
+
+    def _limit(self, earlier: Sequence[float]) -> float:
+        """The highest loss that is no spike: mean + sigmas x standard deviation of a window of finite ones."""
+        window = [value for value in earlier[-SPIKE_WINDOW:] if math.isfinite(value)]
+        if len(window) < SPIKE_FEWEST:
+            return math.inf
+        mean = sum(window) / len(window)
+        deviation = math.sqrt(sum((value - mean) ** 2 for value in window) / len(window))
+        return mean + self.spec.spike_sigmas * deviation

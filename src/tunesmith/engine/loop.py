@@ -10,26 +10,35 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import Parameter
 
 from ..core.errors import ConflictError, InterruptedRunError
 from ..core.events import Note, Sink, StepDone, Validated
-from ..data.batch import Step, collate
+from ..data.batch import Step
 from ..data.tokenize import Encoded
-from . import optim, precision, schedule
+from . import distributed, optim, schedule
 from .checkpoint import Checkpoint, Checkpoints, rng_state, set_rng_state
 from .config import TrainingSpec
+from .distributed import ALONE, World
+from .ema import Ema
 from .evaluate import mean_loss
-from .guards import FiniteGuard, StopRequest
+from .gradients import Gradients, Measured
+from .guards import StepGuard, StopRequest
 from .metrics_log import MetricsLog
-from .objective import Objective, TorchBatch
+from .objective import Objective
 from .steps import Steps
+from .watchdog import Watchdog
+
+_SHADOW = "ema|"
+"""Before the names of mean weights among a checkpoint's optimizer tensors."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,9 @@ class Plan:
     identity: dict[str, str]
     """What must be equal for a checkpoint to belong to this training: fingerprints by name."""
     sink: Sink
+    score: Callable[[], float] | None = None
+    """The validation metric that early stopping watches, higher is better; None where it is the loss."""
+    world: World = ALONE
 
 
 @dataclass
@@ -61,8 +73,11 @@ class Progress:
     labelled_tokens: int = 0
     seconds: float = 0.0
     best_step: int | None = None
-    best_loss: float | None = None
+    best: float | None = None
+    """The best validation so far, as a number that is higher when better: minus the loss, or the metric."""
     without_best: int = 0
+    parts: int = 1
+    """Parts that each micro-batch is cut into, after shortages of memory."""
     skipped: list[int] = field(default_factory=list)
     train_curve: list[tuple[int, float]] = field(default_factory=list)
     validation_curve: list[tuple[int, float]] = field(default_factory=list)
@@ -93,32 +108,38 @@ class Loop:
         self._peak_rate = float(spec.learning_rate)
         self._optimizer = optim.build(spec, plan.trainable, plan.model, self._peak_rate)
         self._warmup = schedule.warmup_steps(spec.warmup, self.total_steps)
-        self._device = next(iter(plan.trainable.values())).device
-        self._guard = FiniteGuard()
+        self._ema = Ema(spec.ema, plan.trainable) if spec.ema is not None else None
+        self._gradients = Gradients(
+            plan.model, plan.trainable, plan.objective, plan.train, spec, plan.pad_id, plan.world, self._warn
+        )
+        self._guard = StepGuard(spec.guards)
+        self._watchdog = Watchdog(spec.guards, plan.log.path.parent, self._warn)
         self.progress = Progress()
 
     def run(self, *, resume: bool) -> Outcome:
         """Train to the end, or raise InterruptedRunError after a checkpoint when a signal came."""
-        torch.manual_seed(self.plan.seed)
+        torch.manual_seed(self.plan.seed + self.plan.world.rank)
         if resume:
             self._restore()
         else:
             self.plan.log.rewind(-1)
         stop = StopRequest()
-        with stop.listening():
+        with stop.listening(), self._watchdog.watching(), distributed.peer_loss():
             for number, step in self._steps.after(self.progress.step):
                 if self.progress.finished:
                     break
                 self._one(number, step)
-                if stop.exit_code is not None:
-                    self._interrupt(stop.exit_code)
+                if code := self.plan.world.max(stop.exit_code or 0):
+                    self._interrupt(code)
         return self._keep_best()
 
     def _one(self, number: int, step: Step) -> None:
         """A step and what is due behind it. State is saved last, so a checkpoint knows all that came before."""
         started = time.perf_counter()
-        loss, norm, tokens = self._step(number, step)
-        self._record(loss, norm, tokens, time.perf_counter() - started)
+        measured = self._step(number, step)
+        seconds = time.perf_counter() - started
+        self._watchdog.beat(seconds)
+        self._record(measured, seconds)
         done = number + 1
         last = done == self.total_steps
         if self.plan.validation and (done % self._evaluate_every == 0 or last):
@@ -126,82 +147,84 @@ class Loop:
         self.progress.finished = last or self.progress.stopped_early
         if done % self._checkpoint_every == 0 or self.progress.finished or self.progress.best_step == done:
             self._save()
+        self._watchdog.beat(seconds)
 
-    def _step(self, number: int, step: Step) -> tuple[float, float, int]:
-        """One optimizer step: (mean loss in nats a labelled token, gradient norm, real tokens)."""
-        plan = self.plan
-        batches = [collate([plan.train[i] for i in micro], plan.pad_id) for micro in step]
-        weight = sum(float(batch.loss_weight.sum()) for batch in batches)
+    def _step(self, number: int, step: Step) -> Measured:
+        """One optimizer step (its number from 0): gradients, the guard, the update."""
         self._optimizer.learning_rate = self._rate(number)
-        plan.model.train()
-        total = 0.0
-        with precision.context(str(plan.training.precision), plan.model):
-            for batch in batches:
-                loss = plan.objective.loss_sum(plan.model, TorchBatch.of(batch, self._device))
-                torch.autograd.backward(loss / weight)
-                total += float(loss.detach())
-            extra = plan.objective.regulariser(plan.model, number)
-            if extra is not None:
-                torch.autograd.backward(extra)
-        norm = float(
-            torch.nn.utils.clip_grad_norm_(
-                plan.trainable.values(), plan.training.clip_norm or float("inf"), foreach=True
-            )
-        )
-        mean = total / weight
-        if self._guard.allows(mean, norm):
+        measured = self._gradients.compute(number, step)
+        losses = [loss for _, loss in self.progress.train_curve]
+        if self._guard.allows(
+            measured.loss, measured.norm, losses, lambda what: self._warn(f"step {number + 1}: {what}")
+        ):
             self._optimizer.step()
+            if self._ema:
+                self._ema.update(number)
         else:
             self.progress.skipped.append(number + 1)
-            plan.sink(Note(f"step {number + 1} skipped: its loss or gradient is not finite", "warning"))
-        self._optimizer.zero_grad()
-        self.progress.labelled_tokens += int(sum((batch.loss_weight > 0).sum() for batch in batches))
-        return mean, norm, sum(batch.tokens for batch in batches)
+        self._gradients.clear()
+        self.progress.parts = self._gradients.parts
+        return measured
+
+    def _allowed(self, number: int, measured: Measured) -> bool:
+        earlier = [loss for _, loss in self.progress.train_curve]
+        return self._guard.allows(
+            measured.loss, measured.norm, earlier, lambda what: self._warn(f"step {number + 1}: {what}")
+        )
 
     def _rate(self, number: int) -> float:
         """The learning rate of optimizer step `number` (from 0)."""
         spec = self.plan.training
+        shape = spec.schedule
         share = schedule.factor(
-            spec.schedule, number, self.total_steps, self._warmup, decay=spec.decay, floor=spec.floor
+            shape.type, number, self.total_steps, self._warmup, decay=shape.decay, floor=shape.floor
         )
         return self._peak_rate * share
 
-    def _record(self, loss: float, norm: float, tokens: int, seconds: float) -> None:
+    def _record(self, measured: Measured, seconds: float) -> None:
         p = self.progress
-        p.step, p.tokens, p.seconds = p.step + 1, p.tokens + tokens, p.seconds + seconds
-        p.train_curve.append((p.step, loss))
+        p.step, p.tokens, p.seconds = p.step + 1, p.tokens + measured.tokens, p.seconds + seconds
+        p.labelled_tokens += measured.labelled
+        p.train_curve.append((p.step, measured.loss))
         rate = self._optimizer.learning_rate
         speed = p.tokens / p.seconds
         self.plan.log.append(
-            {"step": p.step, "loss": loss, "learning_rate": rate, "gradient_norm": norm,
-             "tokens": tokens, "seconds": round(seconds, 4)}
+            {"step": p.step, "loss": measured.loss, "learning_rate": rate, "gradient_norm": measured.norm,
+             "tokens": measured.tokens, "seconds": round(seconds, 4)}
         )  # fmt: skip
         left = p.seconds / p.step * (self.total_steps - p.step)
-        self.plan.sink(StepDone(p.step, self.total_steps, loss, rate, speed, left))
+        self.plan.sink(StepDone(p.step, self.total_steps, measured.loss, rate, speed, left))
 
     def _validate(self) -> None:
-        p, spec = self.progress, self.plan.training
-        loss = mean_loss(
-            self.plan.model, self.plan.objective, self.plan.validation,
-            pad_id=self.plan.pad_id, number_type=str(spec.precision),
-        )  # fmt: skip
-        margin = spec.early_stopping.min_delta if spec.early_stopping else 0.0
-        best = math.isfinite(loss) and (p.best_loss is None or loss < p.best_loss - margin)
+        p, stopping = self.progress, self.plan.training.early_stopping
+        with self._ema.applied() if self._ema else nullcontext():
+            loss = mean_loss(
+                self.plan.model, self.plan.objective, self.plan.validation, pad_id=self.plan.pad_id,
+                number_type=str(self.plan.training.precision), world=self.plan.world,
+            )  # fmt: skip
+            watched = self.plan.score() if self.plan.score else -loss
+        margin = stopping.min_delta if stopping else 0.0
+        best = math.isfinite(watched) and (p.best is None or watched > p.best + margin)
         if best:
-            p.best_step, p.best_loss, p.without_best = p.step, loss, 0
+            p.best_step, p.best, p.without_best = p.step, watched, 0
         else:
             p.without_best += 1
         p.validation_curve.append((p.step, loss))
-        p.stopped_early = bool(spec.early_stopping and p.without_best >= spec.early_stopping.patience)
-        self.plan.log.append({"step": p.step, "validation_loss": loss})
+        p.stopped_early = bool(stopping and p.without_best >= stopping.patience)
+        named = {f"validation_{stopping.metric}": watched} if stopping and self.plan.score else {}
+        self.plan.log.append({"step": p.step, "validation_loss": loss, **named})
         self.plan.sink(Validated(p.step, loss, best))
+
+    def _warn(self, text: str) -> None:
+        self.plan.sink(Note(text, "warning"))
 
     def _save(self) -> None:
         p = self.progress
+        shadow = {f"{_SHADOW}{name}": value for name, value in self._ema.shadow.items()} if self._ema else {}
         checkpoint = Checkpoint(
             step=p.step,
             trainable={name: parameter.detach() for name, parameter in self.plan.trainable.items()},
-            optimizer=self._optimizer.state_tensors(),
+            optimizer=self._optimizer.state_tensors() | shadow,
             rng=rng_state(),
             state={"progress": asdict(p), "identity": self.plan.identity, "threads": torch.get_num_threads()},
         )
@@ -212,20 +235,25 @@ class Loop:
         """Continue from the newest whole checkpoint; from the beginning when there is none."""
         checkpoint, complaints = self._checkpoints.newest_valid()
         for complaint in complaints:
-            self.plan.sink(Note(complaint, "warning"))
+            self._warn(complaint)
         if checkpoint is None:
             self.plan.log.rewind(-1)
             return
         self._check_identity(checkpoint.state["identity"])
         if checkpoint.state["threads"] != torch.get_num_threads():
-            self.plan.sink(Note("the number of threads differs from before: last digits may differ too", "warning"))
-        self._put_weights(checkpoint)
-        self._optimizer.load_state_tensors(checkpoint.optimizer)
+            self._warn("the number of threads differs from before: last digits may differ too")
+        self._put_weights(checkpoint.trainable)
+        self._optimizer.load_state_tensors(
+            {name: value for name, value in checkpoint.optimizer.items() if not name.startswith(_SHADOW)}
+        )
+        if self._ema:
+            self._ema.load(self._kept_weights(checkpoint))
         set_rng_state(checkpoint.rng)
         stored = checkpoint.state["progress"]
         stored["train_curve"] = [(int(s), float(v)) for s, v in stored["train_curve"]]
         stored["validation_curve"] = [(int(s), float(v)) for s, v in stored["validation_curve"]]
         self.progress = Progress(**stored)
+        self._gradients.parts = self.progress.parts
         self.plan.log.rewind(self.progress.step)
         self.plan.sink(Note(f"resumed after step {self.progress.step} of {self.total_steps}"))
 
@@ -238,10 +266,10 @@ class Loop:
                 where=str(self.plan.folder), mend="restore what changed, or start a new run with another --out",
             )  # fmt: skip
 
-    def _put_weights(self, checkpoint: Checkpoint) -> None:
+    def _put_weights(self, stored: Mapping[str, Tensor]) -> None:
         with torch.no_grad():
             for name, parameter in self.plan.trainable.items():
-                parameter.copy_(checkpoint.trainable[name])
+                parameter.copy_(distributed.like(stored[name], parameter))
 
     def _interrupt(self, exit_code: int) -> None:
         if self._checkpoints.steps()[-1:] != [self.progress.step]:
@@ -252,16 +280,22 @@ class Loop:
         )
 
     def _keep_best(self) -> Outcome:
-        """Put the weights with the lowest validation loss into the model; the last ones where none was measured."""
+        """Put the best validated weights into the model; the last ones where nothing was validated."""
         p = self.progress
         kept = p.best_step or p.step
         if kept != p.step:
             try:
-                self._put_weights(self._checkpoints.load(kept))
+                self._put_weights(self._kept_weights(self._checkpoints.load(kept)))
             except (ValueError, OSError, KeyError) as error:
-                self.plan.sink(
-                    Note(f"the best checkpoint step-{kept} is damaged ({error}): the last is kept", "warning")
-                )
+                self._warn(f"the best checkpoint step-{kept} is damaged ({error}): the last is kept")
                 kept = p.step
+        if kept == p.step and self._ema:
+            self._put_weights(self._ema.shadow)
         self.plan.model.eval()
         return Outcome(p, self.total_steps, kept)
+
+    def _kept_weights(self, checkpoint: Checkpoint) -> Mapping[str, Tensor]:
+        """The weights that were validated: the mean ones where there are such."""
+        if not self._ema:
+            return checkpoint.trainable
+        return {name: checkpoint.optimizer[f"{_SHADOW}{name}"] for name in self.plan.trainable}

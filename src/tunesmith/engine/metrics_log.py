@@ -21,17 +21,27 @@ class MetricsLog:
         if not self.path.exists():
             return
         kept = []
-        for line in self.path.read_text("utf-8").splitlines():
+        for line in self.path.read_bytes().splitlines():
             try:
                 entry = json.loads(line)
             except ValueError:
                 break
             if entry["step"] <= step:
                 kept.append(line)
-        files.write_text(self.path, "".join(line + "\n" for line in kept))
+        files.write_bytes(self.path, b"".join(line + b"\n" for line in kept))
 
     def append(self, entry: dict[str, Any]) -> None:
         """One line, at once visible to readers; a number that is not finite is null, for JSON has no word for it."""
         plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in entry.items()}
         with files.writing(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(plain) + "\n")
+
+
+class NoLog(MetricsLog):
+    """For a process that does not write."""
+
+    def rewind(self, step: int) -> None:
+        """Nothing was written."""
+
+    def append(self, entry: dict[str, Any]) -> None:
+        """Nothing is written."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
+from .adamw8bit import AdamW8bit
 from .config import TrainingSpec
+from .distributed import like
 
 
 class Optimizers:
@@ -22,11 +25,6 @@ class Optimizers:
         """Update every parameter."""
         for part in self._parts:
             part.step()
-
-    def zero_grad(self) -> None:
-        """Forget the gradients."""
-        for part in self._parts:
-            part.zero_grad(set_to_none=True)
 
     @property
     def learning_rate(self) -> float:
@@ -53,7 +51,10 @@ class Optimizers:
         for key, value in tensors.items():
             kind, _, name = key.partition("|")
             parameter = self._named[name]
-            owner[parameter].state[parameter][kind] = value.clone()
+            part = owner[parameter]
+            # Only a fused optimizer counts its steps on the device; the others read the count on the host.
+            device = value.device if kind == "step" and not part.defaults.get("fused") else parameter.device
+            part.state[parameter][kind] = like(value.to(device, copy=True), parameter)
 
 
 def build(spec: TrainingSpec, named: dict[str, Parameter], model: nn.Module, learning_rate: float) -> Optimizers:
@@ -63,16 +64,25 @@ def build(spec: TrainingSpec, named: dict[str, Parameter], model: nn.Module, lea
     rest = [p for p in named.values() if p.ndim < 2 or p in tables]
     groups = [{"params": hidden, "weight_decay": spec.weight_decay}, {"params": rest, "weight_decay": 0.0}]
     filled = [group for group in groups if group["params"]]
-    if spec.optimizer == "adafactor":
-        return Optimizers([torch.optim.Adafactor(filled, lr=learning_rate)], named)
-    if spec.optimizer == "muon" and hidden:
-        parts: list[torch.optim.Optimizer] = [
-            torch.optim.Muon(hidden, lr=learning_rate, weight_decay=spec.weight_decay, adjust_lr_fn="match_rms_adamw")
-        ]
-        if rest:
-            parts.append(torch.optim.AdamW(rest, lr=learning_rate, betas=spec.betas, weight_decay=0.0))
-        return Optimizers(parts, named)
-    return Optimizers([torch.optim.AdamW(filled, lr=learning_rate, betas=spec.betas)], named)
+    return Optimizers(list(_parts(spec, hidden, filled, rest, learning_rate)), named)
+
+
+def _parts(
+    spec: TrainingSpec, hidden: list[Parameter], groups: list[dict[str, Any]], rest: list[Parameter], rate: float
+) -> Iterator[torch.optim.Optimizer]:
+    """The optimizer of the recipe's name over all groups; for Muon, which takes matrices only, two."""
+    betas = spec.optimizer.betas
+    match spec.optimizer.type:
+        case "adafactor":
+            yield torch.optim.Adafactor(groups, lr=rate)
+        case "adamw8bit":
+            yield AdamW8bit(groups, lr=rate, betas=betas)
+        case "muon" if hidden:
+            yield torch.optim.Muon(hidden, lr=rate, weight_decay=spec.weight_decay, adjust_lr_fn="match_rms_adamw")
+            if rest:
+                yield torch.optim.AdamW(rest, lr=rate, betas=betas, weight_decay=0.0, fused=True)
+        case _:
+            yield torch.optim.AdamW(groups, lr=rate, betas=betas, fused=True)
 
 
 def _tables(model: nn.Module) -> set[Parameter]:

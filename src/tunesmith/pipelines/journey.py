@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from ..core import ids
 from ..core.errors import ConflictError, ContentError, InterruptedRunError, TunesmithError
-from ..core.events import Phase, PhaseEnded, PhaseStarted, Sink
-from ..engine import guards, precision
+from ..core.events import Phase, PhaseEnded, PhaseStarted, Sink, silent
+from ..engine import distributed, guards, precision
 from ..evaluation.gate import Verdict
 from . import bench as benches
 from . import machine, report_facts
@@ -29,18 +29,16 @@ class Journey:
     """One run from its recipe to its verdict; each method is a stage and writes what it found."""
 
     def __init__(self, spec: RunSpec, out: Path, *, resume: bool, sink: Sink, command: Literal["run", "train"] = "run"):
-        self._wanted, self._out, self._resume, self._sink, self._command = spec, out, resume, sink, command
+        self._wanted, self._out, self._resume, self._command = spec, out, resume, command
         self._new = not out.exists()
+        self._world = distributed.start()
+        self._sink = sink if self._world.main else silent
         self._opened = False
         self.times: dict[str, float] = {}
 
     def check(self, *, needs_test: bool) -> Prepared:
         """Read and check the data before anything is created, then create the run's folder."""
-        if self._out.exists() and not self._resume:
-            RunDir.create(self._out, resume=False)  # says what is in the way, before any work is done
-        with self._phase("check"):
-            prepared = prepare(self._wanted)
-            prepared.require_clean()
+        prepared = self._world.main_first(self._prepared)
         if needs_test and not prepared.test.examples:
             raise ContentError(
                 "the recipe names no test file: nothing could be proved",
@@ -52,9 +50,22 @@ class Journey:
         self.prepared = Prepared(**vars(prepared) | {"spec": spec.model_copy(update={"training": training})})
         return self.prepared
 
+    def _prepared(self) -> Prepared:
+        if self._world.main and self._out.exists() and not self._resume:
+            RunDir.create(self._out, resume=False)  # says what is in the way, before any work is done
+        with self._phase("check"):
+            prepared = prepare(self._wanted)
+            prepared.require_clean()
+        return prepared
+
     def open(self) -> RunDir:
         """The run's folder with what is known before training. ConflictError where it is another's."""
-        self.run = RunDir.create(self._out, resume=self._resume)
+        self.run = RunDir(self._out)
+        self._world.only_main(self._open)
+        return self.run
+
+    def _open(self) -> None:
+        RunDir.create(self._out, resume=self._resume)
         prepared = self.prepared
         known = self._earlier()
         self.times = known.get("times", {}) | self.times
@@ -73,16 +84,19 @@ class Journey:
             system_message=_shared_system_message(prepared),
             versions=machine.versions(),
             machine=machine.machine(),
+            processes=self._world.size,
         )
-        return self.run
 
     def load(self) -> Bench:
         """The base with a fresh adapter."""
         with self._phase("load", self.prepared.base.name):
             try:
-                self.bench = benches.build(self.prepared.spec, self.prepared.base, self.prepared.tokenizer)
+                self.bench = self._world.together(
+                    lambda: benches.build(self.prepared.spec, self.prepared.base, self.prepared.tokenizer)
+                )
             except TunesmithError:
-                if self._new:  # nothing was trained: leave no folder that a corrected recipe would stumble over
+                # Nothing was trained: leave no folder that a corrected recipe would stumble over.
+                if self._new and self._world.main:
                     shutil.rmtree(self.run.path)
                 raise
         return self.bench
@@ -90,20 +104,28 @@ class Journey:
     def score_base(self) -> Score:
         """The untrained model on the test rows."""
         with self._phase("score base"):
-            return score(self.bench, self.prepared, self._sink)
+            return self._score()
 
     def train(self) -> None:
         """Train, or continue; the run's status tells how it ended."""
         with self._phase("train"):
-            train(self.prepared, self.bench, self.run, resume=self._resume, sink=self._sink)
+            _, self.bench = train(
+                self.prepared, self.bench, self.run, resume=self._resume, sink=self._sink, world=self._world
+            )
 
     def score_tuned(self) -> Score:
         """The trained model on the same rows."""
         with self._phase("score tuned"):
-            return score(self.bench, self.prepared, self._sink)
+            return self._score()
+
+    def _score(self) -> Score:
+        return self._world.from_main(lambda: score(self.bench, self.prepared, self._sink))
 
     def conclude(self, base: Score, tuned: Score) -> Verdict:
         """evaluation.json, predictions.jsonl and the report."""
+        return self._world.from_main(lambda: self._conclude(base, tuned))
+
+    def _conclude(self, base: Score, tuned: Score) -> Verdict:
         with self._phase("report"):
             verdict = evaluate(self.prepared, base, tuned, self.run)
         self.run.update(
@@ -112,6 +134,10 @@ class Journey:
         )  # fmt: skip
         self.run.write_text("report.html", report_facts.page(self.run))
         return verdict
+
+    def keep_times(self) -> None:
+        """How long each phase took, into `run.json`."""
+        self._world.only_main(lambda: self.run.update(times=self.times))
 
     @contextmanager
     def _phase(self, phase: Phase, detail: str = "") -> Iterator[None]:
@@ -154,7 +180,8 @@ class Journey:
 
     def _again(self) -> str:
         recipe, out = (shlex.quote(str(path)) for path in (self._out / "recipe.lock.yaml", self._out))
-        return f"tunesmith {self._command} {recipe} --out {out} --resume"
+        again = f"tunesmith {self._command} {recipe} --out {out} --resume"
+        return again if self._world.size == 1 else f"{again} --nproc {self._world.size}"
 
 
 def _shared_system_message(prepared: Prepared) -> str:
@@ -186,7 +213,7 @@ def train_only(spec: RunSpec, out: Path, *, resume: bool, sink: Sink) -> RunDir:
         opened = journey.open()
         journey.load()
         journey.train()
-    opened.update(times=journey.times)
+        journey.keep_times()
     return opened
 
 

@@ -21,7 +21,7 @@ from ..data.tokenize import Encoded, encode
 from ..engine.steps import DEFAULT_BATCH_SIZE, Steps
 from ..evaluation import gate
 from ..evaluation.compare import LOWER_IS_BETTER, resolve_metrics
-from ..evaluation.metrics import Metric
+from ..evaluation.metrics import Metric, named
 from ..models.find import find
 from ..models.refs import Base
 from ..models.tokenizer import tokenizer as load_tokenizer
@@ -88,6 +88,9 @@ def _compatible(spec: RunSpec) -> None:
             "method.rehearsal needs an adapter: in full fine-tuning no base is left to compare with",
             mend="use adapter: {type: lora}, or leave method.rehearsal out and mix in general rows (data.train)",
         )
+    stopping = spec.training.early_stopping
+    if stopping and stopping.metric != "loss":
+        named(stopping.metric, where="training.early_stopping.metric")
 
 
 class _Preparation:

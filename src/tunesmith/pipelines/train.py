@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from ..core.events import Sink
-from ..engine import memory
+from collections.abc import Callable
+
+from ..core.errors import ContentError
+from ..core.events import Sink, silent
+from ..engine import distributed, memory
+from ..engine.distributed import ALONE, World
 from ..engine.loop import Loop, Outcome, Plan
-from ..engine.metrics_log import MetricsLog
+from ..engine.metrics_log import MetricsLog, NoLog
+from ..evaluation.metrics import named
+from ..evaluation.run import TestSet, answer_rows
 from . import bench as benches
 from .bench import Bench
 from .prepare import Prepared
 from .rundir import RunDir
 
 
-def train(prepared: Prepared, bench: Bench, run: RunDir, *, resume: bool, sink: Sink) -> Outcome:
-    """Train to the end and write `adapter/` or `model/`. InterruptedRunError after a signal, with a checkpoint."""
+def train(
+    prepared: Prepared, bench: Bench, run: RunDir, *, resume: bool, sink: Sink, world: World = ALONE
+) -> tuple[Outcome, Bench]:
+    """Train to the end and write `adapter/` or `model/`. InterruptedRunError after a signal, with a checkpoint.
+
+    The bench that comes back holds the trained model: another one where FSDP had shared out the first, and then in
+    rank 0 only.
+    """
     spec = prepared.spec
     method = spec.method.build()
     method.prepare(bench.model, bench.adapter, bench.tokenizer, spec.seed)
+    _arrange(prepared, bench, world)
     plan = Plan(
         model=bench.model,
         trainable=bench.adapter.parameters(),
@@ -28,27 +41,18 @@ def train(prepared: Prepared, bench: Bench, run: RunDir, *, resume: bool, sink: 
         training=spec.training,
         seed=spec.seed,
         folder=run.checkpoints,
-        log=MetricsLog(run.metrics),
+        log=MetricsLog(run.metrics) if world.main else NoLog(run.metrics),
         identity=identity(prepared),
-        sink=sink,
+        sink=sink if world.main else silent,
+        score=_validation_metric(prepared, bench),
+        world=world,
     )
     outcome = Loop(plan).run(resume=resume)
-    benches.save(bench, run)
-    progress = outcome.progress
-    run.update(
-        status="trained",
-        steps=progress.step,
-        planned_steps=outcome.total_steps,
-        kept_step=outcome.kept_step,
-        stopped_early=progress.stopped_early,
-        skipped_steps=progress.skipped,
-        trained_tokens=progress.tokens,
-        labelled_tokens=progress.labelled_tokens,
-        train_seconds=round(progress.seconds, 2),
-        tokens_per_s=round(progress.tokens / progress.seconds, 1) if progress.seconds else 0.0,
-        peak_memory_mb=memory.peak_mb(),
-    )
-    return outcome
+    bench = _gathered(prepared, bench)
+    if world.main:
+        benches.save(bench, run)
+        run.update(status="trained", **_facts(outcome))
+    return outcome, bench
 
 
 def identity(prepared: Prepared) -> dict[str, str]:
@@ -58,4 +62,72 @@ def identity(prepared: Prepared) -> dict[str, str]:
         "data": prepared.data_fingerprint,
         "base": prepared.base.fingerprint(),
         "tokenizer": prepared.base.tokenizer_fingerprint(),
+    }
+
+
+def _arrange(prepared: Prepared, bench: Bench, world: World) -> None:
+    """Lay the model out as the recipe's `devices` say."""
+    devices = prepared.spec.training.devices
+    if devices.activation_checkpointing:
+        bench.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if world.size == 1 or devices.strategy == "ddp":
+        return
+    optimizer = prepared.spec.training.optimizer.type
+    if optimizer != "adamw":
+        raise ContentError(
+            f"the optimizer {optimizer} does not work on weights that FSDP shares out",
+            where="training.optimizer",
+            mend="set training.optimizer: adamw, or training.devices.strategy: ddp",
+        )
+    distributed.shard(bench.model, world)
+
+
+def _gathered(prepared: Prepared, bench: Bench) -> Bench:
+    """A bench whose model lies whole in this process. Every process takes part, rank 0 gets the weights."""
+    if not distributed.is_sharded(bench.model):
+        return bench
+    trained = {name: distributed.whole(p.detach()).cpu() for name, p in bench.adapter.parameters().items()}
+    fresh = benches.build(prepared.spec, prepared.base, prepared.tokenizer)
+    for name, parameter in fresh.adapter.parameters().items():
+        parameter.data.copy_(trained[name])
+    fresh.model.eval()
+    return fresh
+
+
+def _validation_metric(prepared: Prepared, bench: Bench) -> Callable[[], float] | None:
+    """Answers the validation rows and gives the mean of the metric that early stopping watches; None for the loss."""
+    stopping = prepared.spec.training.early_stopping
+    if stopping is None or stopping.metric == "loss" or not prepared.validation.examples:
+        return None
+    metric, rows = named(stopping.metric), prepared.validation
+    test = TestSet.of(rows.examples, rows.encoded, bench.tokenizer)
+
+    longest = round(1.25 * max(e.labelled for e in rows.encoded)) + 8
+
+    def score() -> float:
+        answers = answer_rows(
+            bench.model, bench.tokenizer, test, max_tokens=longest, stop_ids=bench.stop_ids,
+            context=bench.base.context, number_type=bench.number_type,
+        )  # fmt: skip
+        pairs = zip(answers.texts, rows.examples, strict=True)
+        scores = [metric.score(text, example.answer()) for text, example in pairs]
+        return sum(scores) / len(scores)
+
+    return score
+
+
+def _facts(outcome: Outcome) -> dict[str, object]:
+    """What `run.json` keeps of a training."""
+    progress = outcome.progress
+    return {
+        "steps": progress.step,
+        "planned_steps": outcome.total_steps,
+        "kept_step": outcome.kept_step,
+        "stopped_early": progress.stopped_early,
+        "skipped_steps": progress.skipped,
+        "trained_tokens": progress.tokens,
+        "labelled_tokens": progress.labelled_tokens,
+        "train_seconds": round(progress.seconds, 2),
+        "tokens_per_s": round(progress.tokens / progress.seconds, 1) if progress.seconds else 0.0,
+        "peak_memory_mb": memory.peak_mb(),
     }

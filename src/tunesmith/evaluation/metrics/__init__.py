@@ -28,7 +28,7 @@ FIELD_METRICS: dict[str, Callable[[str], Metric]] = {"field_accuracy": FieldAccu
 __all__ = ["FIELD_METRICS", "METRICS", "Metric", "named"]
 
 
-def named(name: str) -> Metric:
+def named(name: str, where: str = "evaluation.metrics") -> Metric:
     """The metric called `name`; a ContentError that lists the known ones otherwise."""
     kind, colon, field = name.partition(":")
     if colon and field and kind in FIELD_METRICS:
@@ -36,4 +36,4 @@ def named(name: str) -> Metric:
     if name in METRICS:
         return METRICS[name]()
     known = [*METRICS, *(f"{kind}:<field>" for kind in FIELD_METRICS)]
-    raise ContentError(f"unknown metric '{name}'", where="evaluation.metrics", mend=nearest(name, known))
+    raise ContentError(f"unknown metric '{name}'", where=where, mend=nearest(name, known))

@@ -1,0 +1,27 @@
+"""`--nproc`: the same command in several processes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from .console import State
+
+
+def in_processes(
+    command: str, recipe: Path, out: Path, *, resume: bool, settings: Sequence[str], json: bool, processes: int
+) -> None:
+    """Start `command` in so many processes and end with its exit code."""
+    from ..pipelines.launch import launch
+
+    flags = [("--resume", resume), ("--json", json), ("--quiet", State.quiet), ("--debug", State.debug)]
+    sets = [word for setting in settings for word in ("--set", setting)]
+    arguments = [command, str(recipe), "--out", str(out), *sets, *(flag for flag, given in flags if given)]
+    sys.exit(launch(arguments, processes))
+
+
+def rank() -> int:
+    """This process's place among those of a run; 0 alone."""
+    return int(os.environ.get("RANK", "0"))

@@ -1,0 +1,134 @@
+"""The gradient of one optimizer step, whatever it is cut into: micro-batches, processes, or halves after a shortage
+of memory. Always that of the mean over all labelled tokens of the step.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn import Parameter
+
+from ..core.errors import TunesmithError
+from ..data.batch import Batch, Step, collate
+from ..data.tokenize import Encoded
+from . import distributed, precision
+from .checkpoint import rng_state, set_rng_state
+from .config import TrainingSpec
+from .distributed import World
+from .objective import Objective, TorchBatch
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a step's forward and backward passes told: mean loss in nats a labelled token, gradient norm before
+    clipping, real tokens, labelled tokens; of all processes together."""
+
+    loss: float
+    norm: float
+    tokens: int
+    labelled: int
+
+
+class Gradients:
+    """Computes `.grad` of every trained parameter for one optimizer step at a time."""
+
+    def __init__(
+        self, model: Any, trainable: dict[str, Parameter], objective: Objective, rows: Sequence[Encoded],
+        spec: TrainingSpec, pad_id: int, world: World, note: Callable[[str], None],
+    ):  # fmt: skip
+        self._model, self._trainable, self._objective = model, trainable, objective
+        self._rows, self._spec, self._pad_id, self._world, self._note = rows, spec, pad_id, world, note
+        self._device = distributed.local(next(iter(trainable.values()))).device
+        self._wrapped = distributed.wrap(model, objective.loss_sum, world)
+        self.parts = 1
+        """Into how many parts each micro-batch is cut; doubled whenever memory runs out."""
+
+    def compute(self, number: int, step: Step) -> Measured:
+        """Gradients of optimizer step `number` (from 0), clipped. TunesmithError when one row finds no memory."""
+        self._model.train()
+        before = rng_state()
+        while True:
+            try:
+                return self._accumulate(number, step)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                shortage = str(error).splitlines()[0]
+            # Here the error and with it every tensor that its frames held is gone.
+            self._halve(step, shortage)
+            set_rng_state(before)
+
+    def clear(self) -> None:
+        """Forget the gradients."""
+        for parameter in self._trainable.values():
+            parameter.grad = None
+
+    def _accumulate(self, number: int, step: Step) -> Measured:
+        rows = [self._rows[i] for micro in step for i in micro]
+        weight = sum(float(row.loss_weight.sum(dtype="float64")) for row in rows)
+        total = 0.0
+        with precision.context(str(self._spec.precision), self._model):
+            with distributed.communicating(self._wrapped, wanted=False):
+                extra = self._objective.regulariser(self._model, number)
+                if extra is not None:
+                    torch.autograd.backward(extra)
+            batches = self._mine(step)
+            for place, batch in enumerate(batches):
+                with distributed.communicating(self._wrapped, wanted=place == len(batches) - 1):
+                    loss = self._wrapped(TorchBatch.of(batch, self._device))
+                    # Over several processes gradients are averaged, and a sum is wanted.
+                    torch.autograd.backward(loss * (self._world.size / weight))
+                total += float(loss.detach())
+            norm = torch.nn.utils.clip_grad_norm_(
+                self._trainable.values(), self._spec.clip_norm or float("inf"), foreach=True
+            )
+        [total] = self._world.sum([total])
+        tokens, labelled = sum(len(row.input_ids) for row in rows), sum(row.labelled for row in rows)
+        return Measured(total / weight, float(distributed.whole(norm)), tokens, labelled)
+
+    def _mine(self, step: Step) -> list[Batch]:
+        """The micro-batches of this process: every n-th where they can be dealt out evenly, else the n-th rows of
+        each. A process left without rows takes one that weighs nothing, so that all do the same number of passes."""
+        micros = [part for micro in step for part in self._cut(micro)]
+        rank, size = self._world.rank, self._world.size
+        if len(micros) % size == 0:
+            return [self._batch(micro) for micro in micros[rank::size]]
+        return [self._batch(micro[rank::size], instead=micro[0]) for micro in micros]
+
+    def _cut(self, micro: list[int]) -> list[list[int]]:
+        rows = -(-(self._spec.batch_size or len(micro)) // self.parts)
+        return [micro[at : at + rows] for at in range(0, len(micro), rows)]
+
+    def _batch(self, rows: list[int], instead: int | None = None) -> Batch:
+        if rows:
+            return collate([self._rows[i] for i in rows], self._pad_id)
+        empty = collate([self._rows[instead or 0]], self._pad_id)
+        empty.loss_weight[:] = 0
+        return empty
+
+    def _halve(self, step: Step, shortage: str) -> None:
+        """Cut micro-batches smaller and forget what was computed; TunesmithError where that cannot help."""
+        self.clear()
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        mend = "lower training.max_length, set training.devices.activation_checkpointing: true, or take a smaller base"
+        if self._world.size > 1:
+            raise TunesmithError(
+                "a process ran out of memory", why=shortage, mend=f"lower training.batch_size; or {mend}"
+            )
+        if max(len(part) for micro in step for part in self._cut(micro)) == 1:
+            raise TunesmithError("one row alone finds no memory", why=shortage, mend=mend)
+        self.parts *= 2
+        self._note(f"out of memory: each micro-batch is now computed in {self.parts} parts; the step stays the same")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error tells of a shortage of memory, on a GPU or on the host."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
