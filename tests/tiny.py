@@ -19,6 +19,7 @@ ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 # Threads that fight over two cores make tiny matrix products a hundred times slower.
 torch.set_num_threads(1)
 CONTEXT = 160
+ENCODER_DECODERS = ("t5", "t5 v1.1", "bart")
 TEMPLATE = (
     "{% for m in messages %}{{ '<s>' + m['role'] + '\\n' + m['content'] + '</s>\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<s>assistant\\n' }}{% endif %}"
@@ -36,7 +37,7 @@ class Result:
 
 def config(kind: str, vocabulary: int = 96) -> Any:
     """The configuration of a tiny random model; odd sizes show what is mixed up."""
-    from transformers import Gemma2Config, GPT2Config, LlamaConfig
+    from transformers import Gemma2Config, GPT2Config, LlamaConfig, Qwen3MoeConfig
 
     ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
     common = {
@@ -48,21 +49,57 @@ def config(kind: str, vocabulary: int = 96) -> Any:
     if kind == "gpt2":
         sizes = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": CONTEXT}
         return GPT2Config(vocab_size=vocabulary, **sizes, **ids)
+    if kind in ENCODER_DECODERS:
+        return _encoder_decoder_config(kind, vocabulary, ids)
+    if kind == "qwen3-moe":
+        # A router loss as large as the other: code that forgets it cannot pass.
+        experts = {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 24, "head_dim": 8}
+        return Qwen3MoeConfig(**common, **experts, output_router_logits=True, router_aux_loss_coef=1.5)
     assert kind == "gemma2"
     # A cap so low that it bends the logits: code that forgets it cannot pass.
     return Gemma2Config(**common, head_dim=8, sliding_window=16, final_logit_softcapping=0.5, query_pre_attn_scalar=8)
 
 
+def _encoder_decoder_config(kind: str, vocabulary: int, ids: dict[str, int]) -> Any:
+    """T5 as it was published first and in version 1.1, and BART; the decoder is deeper than the encoder."""
+    from transformers import BartConfig, T5Config
+
+    if kind == "bart":
+        heads = {"encoder_attention_heads": 4, "decoder_attention_heads": 4}
+        widths = {"encoder_ffn_dim": 56, "decoder_ffn_dim": 40, "encoder_layers": 2, "decoder_layers": 3}
+        # Ours forces no token at an answer's end; a tied random BART repeats its start for ever.
+        more = {"decoder_start_token_id": 2, "forced_eos_token_id": None, "tie_word_embeddings": False}
+        return BartConfig(
+            vocab_size=vocabulary, d_model=32, max_position_embeddings=CONTEXT, **heads, **widths, **more, **ids
+        )
+    sizes = {"d_model": 32, "d_kv": 6, "d_ff": 56, "num_layers": 2, "num_decoder_layers": 3, "num_heads": 4}
+    newer = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False} if kind == "t5 v1.1" else {}
+    published = {"decoder_start_token_id": 0, "n_positions": 24}  # which binds nothing
+    return T5Config(vocab_size=vocabulary, **sizes, **newer, **published, **ids)
+
+
 def model(kind: str = "llama", seed: int = 0, vocabulary: int = 96) -> Any:
     """A tiny random model in float32 and evaluation mode."""
-    from transformers import AutoModelForCausalLM
+    return random_model(config(kind, vocabulary), seed)
+
+
+def random_model(of: Any, seed: int = 0) -> Any:
+    """A random model of a configuration, in float32 and evaluation mode."""
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
     torch.manual_seed(seed)
-    made = AutoModelForCausalLM.from_config(config(kind, vocabulary), dtype=torch.float32)
-    with torch.no_grad():  # the usual start of 0.02 gives nearly flat logits, and ties hide errors
-        for parameter in made.parameters():
-            if parameter.ndim > 1:
+    kind = AutoModelForSeq2SeqLM if of.is_encoder_decoder else AutoModelForCausalLM
+    made = kind.from_config(of, dtype=torch.float32)
+    with torch.no_grad():
+        for name, parameter in made.named_parameters():
+            if of.model_type == "t5":
+                # A random decoder with tied tables repeats the token it sees, unless its layers are loud.
+                parameter.mul_(8.0 if name.startswith("decoder") and name.split(".")[-2] in ("o", "wo") else 1.0)
+            elif parameter.ndim > 1:  # the usual start of 0.02 gives nearly flat logits, and ties hide errors
                 parameter.mul_(6.0)
+        if of.model_type == "t5" and of.feed_forward_proj == "gated-gelu":
+            # transformers ties what the published 1.1 keeps apart
+            made.lm_head.weight = torch.nn.Parameter(0.3 * torch.randn_like(made.lm_head.weight))
     return made.eval()
 
 

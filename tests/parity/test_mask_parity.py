@@ -1,5 +1,7 @@
 """Our spans beside the mask that transformers makes from a template's own {% generation %} marks."""
 
+from copy import deepcopy
+
 import pytest
 
 from tunesmith.core.messages import Example, Message
@@ -41,6 +43,35 @@ def test_hand_made_conversations(bundled_tokenizer, turns):
 def test_rows_of_the_packaged_data(bundled_tokenizer):
     for example in load(FOLDER / "train.jsonl", limit=60).examples:
         compared(bundled_tokenizer, example)
+
+
+# The shapes of Llama 3 (trimmed answers), Phi (a second mark closes the conversation) and Gemma (another role's name).
+MARKED = {
+    "llama": "{% for m in messages %}{{ '<|im_start|>' + m.role + '<|im_start|>\n' }}{% if m.role == 'assistant' %}"
+    "{% generation %}{{ (m.content | trim) + '<|im_end|>' }}{% endgeneration %}"
+    "{% else %}{{ (m.content | trim) + '<|im_end|>' }}{% endif %}{% endfor %}",
+    "phi": "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% if m.role == 'assistant' %}"
+    "{% generation %}{{ m.content + '<|im_start|>' }}{% endgeneration %}{{ '\n' }}"
+    "{% else %}{{ m.content + '<|im_start|>\n' }}{% endif %}{% endfor %}"
+    "{% if not add_generation_prompt %}{{ eos_token }}{% endif %}",
+    "gemma": "{% for m in messages %}{% if m.role == 'assistant' %}{{ '<|im_start|>model\n' }}"
+    "{% generation %}{{ (m.content | trim) + '<|im_end|>' }}{% endgeneration %}{{ '\n' }}"
+    "{% else %}{{ '<|im_start|>' + m.role + '\n' + (m.content | trim) + '<|im_end|>\n' }}{% endif %}{% endfor %}",
+}
+OPENING = {
+    "llama": "<|im_start|>assistant<|im_start|>\n",
+    "phi": "<|im_start|>assistant\n",
+    "gemma": "<|im_start|>model\n",
+}
+
+
+@pytest.mark.parametrize("turns", CASES)
+@pytest.mark.parametrize("name", MARKED)
+def test_templates_in_the_shape_of_other_families(bundled_tokenizer, name, turns):
+    tokenizer = deepcopy(bundled_tokenizer)
+    opening = "{% if add_generation_prompt %}{{ '" + OPENING[name] + "' }}{% endif %}"
+    tokenizer.chat_template = MARKED[name] + opening
+    compared(tokenizer, Example(messages=tuple(Message(role=r, content=c) for r, c in turns)))
 
 
 @pytest.mark.parametrize("name", ["snips-json", "banking77", "gsm8k", "e2e"])

@@ -8,12 +8,21 @@ from hypothesis import strategies as st
 
 from tunesmith.core.messages import Example, Message
 from tunesmith.data.template import PLAIN_TEMPLATE
-from tunesmith.data.tokenize import encode, encode_prompt
+from tunesmith.data.tokenize import encode, encode_prompt, encode_unrolled
 
 QUICK = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 HEADED = (
     "{{ bos_token }}{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] | trim }}{{ eos_token }}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+# Like Qwen3: thinking is shown behind the last question alone, where the last turn has a block in any case.
+FORGETFUL = (
+    "{% set ns = namespace(asked=-1) %}{% for m in messages %}{% if m.role == 'user' %}"
+    "{% set ns.asked = loop.index0 %}{% endif %}{% endfor %}{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
+    "{% set thought = m.reasoning_content or '' %}"
+    "{% if m.role == 'assistant' and loop.index0 > ns.asked and (loop.last or thought) %}"
+    "{{ '<think>' + thought + '</think>' }}{% endif %}{{ m.content + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 TEXT = st.one_of(
     st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=30),
@@ -91,3 +100,56 @@ def test_rows_are_cut_alike_alone_and_together(bundled_tokenizer, rows):
         assert alone.input_ids.tolist() == one.input_ids.tolist()
         assert alone.loss_weight.tolist() == one.loss_weight.tolist()
         assert one.loss_weight[0] == 0
+
+
+@st.composite
+def thinking_conversations(draw):
+    """Turns in nearly any order, with thinking and weights here and there; at least one is learned.
+
+    No answer follows another: such a template shows the first otherwise when it is the last, and refuses the second.
+    """
+    messages = [Message(role="user", content=draw(TEXT))]
+    for role in draw(st.lists(st.sampled_from(["user", "assistant", "tool"]), max_size=5)):
+        more = {}
+        if role == "assistant" == messages[-1].role:
+            messages.append(Message(role="tool", content=draw(TEXT)))
+        if role == "assistant":
+            more = {
+                "weight": draw(st.sampled_from([None, None, 0.0, 0.5])),
+                "reasoning_content": draw(st.none() | TEXT),
+            }
+        messages.append(Message(role=role, content=draw(TEXT), **more))
+    if not any(m.learned for m in messages):
+        messages += [Message(role="user", content=draw(TEXT)), Message(role="assistant", content=draw(TEXT))]
+    return Example(messages=tuple(messages))
+
+
+@pytest.fixture(scope="module")
+def forgetful(bundled_tokenizer):
+    changed = deepcopy(bundled_tokenizer)
+    changed.chat_template = FORGETFUL
+    return changed
+
+
+@QUICK
+@given(row=thinking_conversations())
+def test_each_learned_turn_is_learned_once_behind_its_served_prompt(forgetful, row):
+    [pieces] = encode_unrolled(forgetful, [row])
+    learned = [i for i, m in enumerate(row.messages) if m.learned]
+    assert [i for piece, _ in pieces for i, m in enumerate(piece.messages) if m.learned] == learned
+    for piece, one in pieces:
+        assert [m.content for m in piece.messages] == [m.content for m in row.messages[: len(piece.messages)]]
+        ids, weights = one.input_ids.tolist(), one.loss_weight.tolist()
+        carrying = 0
+        for index, message in enumerate(piece.messages):
+            if message.learned:
+                # A server is told no weights.
+                prompt = encode_prompt(
+                    forgetful, [m.model_copy(update={"weight": None}) for m in piece.messages[:index]]
+                )
+                end = ids.index(forgetful.eos_token_id, len(prompt)) + 1
+                assert ids[: len(prompt)] == prompt
+                assert set(weights[len(prompt) : end]) == {1.0 if message.weight is None else message.weight}
+                assert message.thinking in forgetful.decode(ids[len(prompt) : end])
+                carrying += end - len(prompt)
+        assert one.labelled == carrying

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -15,6 +16,9 @@ import transformers
 import tiny
 from tunesmith.adapters.base import Adapter
 from tunesmith.adapters.config import FullSpec, LoraSpec
+from tunesmith.core.errors import ContentError
+from tunesmith.data.tokenize import Encoded
+from tunesmith.engine.evaluate import row_losses
 from tunesmith.engine.objective import TorchBatch
 from tunesmith.methods.sft.config import SftSpec
 from tunesmith.methods.sft.method import Sft
@@ -24,20 +28,39 @@ COMMON = {
     "vocab_size": 96, "hidden_size": 32, "intermediate_size": 56, "num_hidden_layers": 2,
     "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64, **IDS,
 }  # fmt: skip
+ROUTED = {"num_experts_per_tok": 2, "output_router_logits": True, "router_aux_loss_coef": 1.5}
 CONFIGS: dict[str, Any] = {
     "llama": lambda: transformers.LlamaConfig(**COMMON),
     "llama tied": lambda: transformers.LlamaConfig(**COMMON, tie_word_embeddings=True),
     "qwen2": lambda: transformers.Qwen2Config(**COMMON),
     "qwen3": lambda: transformers.Qwen3Config(**COMMON, head_dim=8),
     "mistral": lambda: transformers.MistralConfig(**COMMON, sliding_window=4, head_dim=8),
-    "gemma2": lambda: tiny.config("gemma2"),
+    "gemma2": lambda: transformers.Gemma2Config(
+        **COMMON,
+        head_dim=8,
+        query_pre_attn_scalar=8,
+        sliding_window=4,
+        final_logit_softcapping=0.5,
+        attn_logit_softcapping=0.5,
+    ),
     "gemma3": lambda: transformers.Gemma3TextConfig(**COMMON, head_dim=8, sliding_window=4),
     "phi3": lambda: transformers.Phi3Config(**COMMON),
     "gpt2": lambda: tiny.config("gpt2"),
     "gpt-neox": lambda: transformers.GPTNeoXConfig(**{k: v for k, v in COMMON.items() if k != "num_key_value_heads"}),
     "olmo2": lambda: transformers.Olmo2Config(**COMMON),
     "granite": lambda: transformers.GraniteConfig(**COMMON, logits_scaling=3.0, embedding_multiplier=2.0),
+    "qwen3-moe": lambda: tiny.config("qwen3-moe"),
+    "qwen2-moe": lambda: transformers.Qwen2MoeConfig(
+        **COMMON, **ROUTED, num_experts=6, moe_intermediate_size=24, shared_expert_intermediate_size=24
+    ),
+    "mixtral": lambda: transformers.MixtralConfig(**COMMON, **ROUTED, num_local_experts=6),
+    "olmoe": lambda: transformers.OlmoeConfig(**COMMON, **ROUTED, num_experts=6),
+    "t5": lambda: tiny.config("t5"),
+    "t5 v1.1": lambda: tiny.config("t5 v1.1"),
+    "bart": lambda: tiny.config("bart"),
 }
+ROUTERS = ("qwen3-moe", "qwen2-moe", "mixtral", "olmoe")
+TIED = ("llama tied", "gemma2", "gemma3", "gpt2", "t5")
 every_model = pytest.mark.parametrize("kind", CONFIGS)
 INPUT_BL = torch.tensor([[1, 5, 9, 13, 17, 21, 7], [1, 90, 80, 70, 60, 2, 0]])
 MASK_BL = torch.tensor([[1, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1, 0]])
@@ -45,14 +68,12 @@ WEIGHT_BL = torch.tensor([[0, 0, 0, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1, 0]], dtype=t
 BATCH = TorchBatch(INPUT_BL, MASK_BL, WEIGHT_BL)
 
 
-def _model(kind: str) -> Any:
-    torch.manual_seed(3)
-    made = transformers.AutoModelForCausalLM.from_config(CONFIGS[kind](), dtype=torch.float32)
-    with torch.no_grad():
-        for parameter in made.parameters():
-            if parameter.ndim > 1:
-                parameter.mul_(6.0)
-    return made.eval()
+def _model(kind: str, **other: Any) -> Any:
+    """A tiny random model; `other` changes its configuration."""
+    config = CONFIGS[kind]()
+    for key, value in other.items():
+        setattr(config, key, value)
+    return tiny.random_model(config, seed=3)
 
 
 def _attached(kind: str, spec: LoraSpec | FullSpec) -> tuple[Any, Adapter]:
@@ -75,19 +96,116 @@ def _trained(kind: str, spec: LoraSpec | FullSpec, steps: int = 8) -> tuple[Any,
     return model, adapter, losses
 
 
-def _logits(model: Any) -> torch.Tensor:
+def _asked(model: Any) -> dict[str, torch.Tensor]:
+    """What transformers' own forward is given for these rows."""
+    if model.config.is_encoder_decoder:
+        return {
+            "input_ids": torch.tensor([[1, 5, 9], [1, 90, 0]]), "attention_mask": torch.tensor([[1, 1, 1], [1, 1, 0]]),
+            "labels": torch.tensor([[13, 17, 21, 7], [80, 70, 60, 2]]),
+        }  # fmt: skip
+    return {
+        "input_ids": INPUT_BL, "attention_mask": MASK_BL, "labels": torch.where(WEIGHT_BL > 0, INPUT_BL, -100),
+    }  # fmt: skip
+
+
+def _plain(model: Any) -> Any:
     with torch.no_grad():
-        return model(input_ids=INPUT_BL, attention_mask=MASK_BL, use_cache=False).logits
+        return model(**_asked(model), use_cache=False)
+
+
+def _logits(model: Any) -> torch.Tensor:
+    return _plain(model).logits
+
+
+def _loss(model: Any) -> float:
+    """Ours."""
+    with torch.no_grad():
+        return float(Sft(SftSpec()).loss_sum(model, BATCH) / WEIGHT_BL.sum())
 
 
 @every_model
 def test_the_loss_is_the_plain_forward_one(kind: str) -> None:
     model = _model(kind)
-    labels = torch.where(WEIGHT_BL > 0, INPUT_BL, -100)
+    assert _loss(model) == pytest.approx(float(_plain(model).loss), rel=1e-5, abs=1e-5)
+
+
+IN_FORCE: list[tuple[str, str, Any]] = [
+    ("mistral", "sliding_window", 64), ("gemma2", "sliding_window", 64), ("gemma3", "sliding_window", 64),
+    ("gemma2", "final_logit_softcapping", None), ("gemma2", "attn_logit_softcapping", None),
+    ("granite", "logits_scaling", 1.0), ("granite", "embedding_multiplier", 1.0),
+    ("t5", "scale_decoder_outputs", False),
+    *((kind, "output_router_logits", False) for kind in ROUTERS),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "key", "other"), IN_FORCE)
+def test_what_the_config_says_is_in_force(kind: str, key: str, other: Any) -> None:
+    """The rows are longer than the windows; without the window, cap, scale or router loss the loss is another."""
+    model, without = _model(kind), _model(kind, **{key: other})
+    assert torch.equal(next(model.parameters()), next(without.parameters()))
+    assert abs(_loss(model) - _loss(without)) > 1e-3
+    assert _loss(without) == pytest.approx(float(_plain(without).loss), rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ROUTERS)
+def test_the_routers_loss_counts_each_micro_batch_by_its_weight(kind: str) -> None:
+    model = _model(kind)
+    weight_BL = WEIGHT_BL * torch.tensor([[0.5], [2.0]])
+    parts = [TorchBatch(INPUT_BL[i : i + 1], MASK_BL[i : i + 1], weight_BL[i : i + 1]) for i in (0, 1)]
+    expected, whole = 0.0, float(weight_BL.sum())
+    for part in parts:
+        labels = torch.where(part.loss_weight_BL > 0, part.input_ids_BL, -100)
+        with torch.no_grad():
+            loss = model(input_ids=part.input_ids_BL, attention_mask=part.attention_mask_BL, labels=labels).loss
+        expected += float(loss * part.loss_weight_BL.sum()) / whole
     with torch.no_grad():
-        plain = model(input_ids=INPUT_BL, attention_mask=MASK_BL, labels=labels, use_cache=False).loss
-        ours = Sft(SftSpec()).loss_sum(model, BATCH) / WEIGHT_BL.sum()
-    torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-5)
+        ours = sum(float(Sft(SftSpec()).loss_sum(model, part)) for part in parts) / whole
+    assert ours == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ROUTERS)
+def test_models_are_compared_without_the_routers_loss(kind: str) -> None:
+    rows = [
+        Encoded(ids[: int(mask.sum())].numpy().astype(np.int32), weight[: int(mask.sum())].numpy())
+        for ids, mask, weight in zip(INPUT_BL, MASK_BL, WEIGHT_BL, strict=True)
+    ]
+    with_it, without = (
+        row_losses(_model(kind, output_router_logits=said), rows, pad_id=0, number_type="fp32")[0]
+        for said in (True, False)
+    )
+    np.testing.assert_allclose(with_it, without, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ROUTERS)
+def test_lora_leaves_router_and_experts_as_they_are(kind: str) -> None:
+    model, adapter = _attached(kind, LoraSpec(r=4))
+    adapted = {name.split(".lora_")[0].rpartition(".")[2] for name in adapter.parameters()}
+    shared = {"gate_proj", "up_proj", "down_proj", "shared_expert_gate"} if kind == "qwen2-moe" else set()
+    assert adapted == {"q_proj", "k_proj", "v_proj", "o_proj"} | shared
+    assert not any(p.requires_grad for n, p in model.named_parameters() if ".experts." in n or ".gate." in n)
+    with pytest.raises(ContentError, match="'gate_up_proj' is no linear layer") as raised:
+        _attached(kind, LoraSpec(r=4, targets=("q_proj", "gate_up_proj")))
+    assert "fused" in str(raised.value.why)
+    full = _trained(kind, FullSpec(), steps=1)[1].parameters()
+    routers = [p for n, p in full.items() if n.endswith((".gate.weight", ".router.weight"))]
+    assert len(routers) == 2
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in routers)
+
+
+@pytest.mark.parametrize("kind", TIED)
+def test_tied_tables_stay_one(kind: str, tmp_path: Path) -> None:
+    model, adapter, _ = _trained(kind, FullSpec(), steps=2)
+    assert _one_table(model)
+    adapter.save(tmp_path, "some/base")
+    again, loaded = _attached(kind, FullSpec())
+    loaded.load(tmp_path)
+    for other in (again, type(model).from_pretrained(tmp_path)):
+        assert _one_table(other)
+        assert torch.equal(other.get_input_embeddings().weight, model.get_input_embeddings().weight)
+
+
+def _one_table(model: Any) -> bool:
+    return model.get_input_embeddings().weight is model.get_output_embeddings().weight
 
 
 @every_model
@@ -106,5 +224,5 @@ def test_it_learns_saves_loads_and_merges(kind: str, spec: LoraSpec | FullSpec, 
     adapter.merge()
     torch.testing.assert_close(_logits(model), wanted, rtol=1e-4, atol=1e-4)
     model.save_pretrained(tmp_path / "merged")
-    plain = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)
+    plain = type(model).from_pretrained(tmp_path / "merged", dtype=torch.float32)
     torch.testing.assert_close(_logits(plain.eval()), wanted, rtol=1e-4, atol=1e-4)

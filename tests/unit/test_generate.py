@@ -11,7 +11,7 @@ import torch
 import tiny
 from tunesmith.inference.generate import Answer, Sampling, generate, stream
 
-KINDS = ("llama", "gpt2", "gemma2")
+KINDS = ("llama", "gpt2", "gemma2", "qwen3-moe", *tiny.ENCODER_DECODERS)
 NEVER = 95
 """A token for `stop` that greedy answers here do not hold."""
 
@@ -28,8 +28,10 @@ def _reference(model: Any, prompt: list[int], most: int, stop: set[int]) -> list
     out = model.generate(
         torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.long), max_new_tokens=most,
         do_sample=False, eos_token_id=sorted(stop), pad_token_id=0,
+        # transformers' own cache is as deep as a T5's encoder, and fails where the decoder is deeper
+        use_cache=not model.config.is_encoder_decoder,
     )  # fmt: skip
-    tokens = out[0, len(prompt) :].tolist()
+    tokens = out[0, 1 if model.config.is_encoder_decoder else len(prompt) :].tolist()
     return tokens[:-1] if tokens and tokens[-1] in stop else tokens
 
 
@@ -69,6 +71,26 @@ def test_stream_gives_the_same_tokens(model: Any) -> None:
     for prompt in _prompts(3):
         [whole] = generate(model, [prompt], Sampling(max_tokens=9), pad_id=0, stop_ids={NEVER})
         assert list(stream(model, prompt, Sampling(max_tokens=9), pad_id=0, stop_ids={NEVER})) == whole.token_ids
+
+
+@pytest.mark.parametrize("kind", tiny.ENCODER_DECODERS)
+def test_the_encoder_reads_once_and_the_decoder_goes_on_from_its_cache(kind: str) -> None:
+    model, seen = tiny.model(kind), {"read": 0, "said": 0}
+    model.get_encoder().register_forward_hook(lambda *_: seen.update(read=seen["read"] + 1))
+    model.get_decoder().register_forward_pre_hook(
+        lambda _, args, kwargs: seen.update(said=seen["said"] + kwargs["input_ids"].shape[1]), with_kwargs=True
+    )
+    generate(model, _prompts(4), Sampling(max_tokens=7), pad_id=0, stop_ids={NEVER})
+    assert seen == {"read": 1, "said": 7}
+
+
+def test_an_answer_is_of_the_whole_prompt_and_no_more() -> None:
+    """Padding on the encoder's other side would move BART's places."""
+    model = tiny.model("bart")
+    short, long = [5, 6, 7], list(range(3, 23))
+    [alone] = generate(model, [short], Sampling(max_tokens=8), pad_id=0, stop_ids={NEVER})
+    assert generate(model, [short, long], Sampling(max_tokens=8), pad_id=0, stop_ids={NEVER})[0] == alone
+    assert generate(model, [[*short, 8]], Sampling(max_tokens=8), pad_id=0, stop_ids={NEVER}) != [alone]
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from tunesmith.core.events import Note
 from tunesmith.data import checks
 from tunesmith.data.load import load
 from tunesmith.engine.config import GuardSpec, TrainingSpec
+from tunesmith.engine.evaluate import mean_loss
 from tunesmith.engine.guards import StepGuard
 from tunesmith.engine.loop import Loop, Outcome, Plan
 from tunesmith.engine.objective import TorchBatch
@@ -160,6 +161,17 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_step(tmp_path: Path)
     assert starved.progress.train_curve == plain.progress.train_curve
     for name, parameter in adapter.parameters().items():
         assert torch.equal(parameter, other.parameters()[name]), "not the weights of a run with the smaller batch"
+
+
+def test_validation_takes_smaller_batches_too() -> None:
+    rows = _rows(400)
+    plain = mean_loss(tiny.model(), Sft(SftSpec()), rows, pad_id=0, number_type="fp32")
+    hungry = _Hungry(100)
+    found = mean_loss(tiny.model(), hungry, rows, pad_id=0, number_type="fp32")
+    assert found == pytest.approx(plain, abs=1e-6)
+    assert max(hungry.seen) <= 100
+    with pytest.raises(torch.OutOfMemoryError):
+        mean_loss(tiny.model(), _Hungry(0), rows, pad_id=0, number_type="fp32")
 
 
 def test_a_row_that_fits_nowhere_ends_the_run_with_what_to_do(tmp_path: Path) -> None:

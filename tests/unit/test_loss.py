@@ -14,6 +14,7 @@ import tiny
 from tunesmith.adapters.config import LoraSpec
 from tunesmith.adapters.full import Full
 from tunesmith.adapters.lora import Lora
+from tunesmith.core.errors import ContentError
 from tunesmith.core.events import silent
 from tunesmith.data.batch import collate
 from tunesmith.data.tokenize import Encoded
@@ -22,9 +23,12 @@ from tunesmith.engine.evaluate import mean_loss, row_losses
 from tunesmith.engine.loop import Loop, Plan
 from tunesmith.engine.metrics_log import MetricsLog
 from tunesmith.engine.objective import TorchBatch
+from tunesmith.evaluation.forgetting import general_loss, scored
 from tunesmith.methods.sft.config import RehearsalSpec, SftSpec
 from tunesmith.methods.sft.method import Rehearsal, Sft
-from tunesmith.models.head import logits_at
+from tunesmith.models import load
+from tunesmith.models.head import labelled, logits_at
+from tunesmith.models.refs import Base
 from tunesmith.pipelines.rundir import RunDir
 
 KINDS = ("llama", "gpt2", "gemma2")
@@ -79,6 +83,113 @@ def test_weights_weigh_and_the_first_token_is_never_predicted() -> None:
         logits = model(input_ids=torch.tensor(row.input_ids[None].astype(np.int64))).logits[0].log_softmax(-1)
     by_hand = -sum(float(logits[t - 1, row.input_ids[t]]) for t in range(1, len(row.input_ids)))
     assert abs(float(sft.loss_sum(model, _batch([every])).detach()) - by_hand) < 1e-4
+
+
+def _questions(rows: Sequence[Encoded]) -> list[tuple[int, list[int], list[int], list[float]]]:
+    """By hand: (row, what the encoder reads, what the decoder says, its weights) for each run of labels."""
+    found = []
+    for number, row in enumerate(rows):
+        ids, weight = row.input_ids.tolist(), [0.0, *row.loss_weight.tolist()[1:], 0.0]
+        begin = None
+        for place, one in enumerate(weight):
+            if one > 0 and begin is None:
+                begin = place
+            elif one == 0 and begin is not None:
+                found.append((number, ids[:begin], ids[begin:place], weight[begin:place]))
+                begin = None
+    return found
+
+
+CONVERSATIONS = [
+    ([5, 6, 7, 8, 9, 10, 11, 2], [0, 0, 1, 1, 0, 0, 1, 1]),  # two answers
+    ([12, 13, 14, 15, 2, 16, 17], [0, 0, 0.5, 0.5, 0.5, 0, 0]),  # the template goes on behind the answer
+    ([20, 21, 22], [1, 1, 1]),  # the first token is never predicted
+    ([30, 31], [0, 0]),  # nothing to learn
+    ([40, 41, 42, 43, 44, 45, 46, 47, 48, 2], [0, 2, 0, 1, 1, 0, 0, 0, 0, 3]),  # three, the last to the very end
+]
+
+
+@pytest.mark.parametrize("kind", tiny.ENCODER_DECODERS)
+def test_an_encoder_decoder_learns_every_answer_from_all_before_it(kind: str) -> None:
+    model = tiny.model(kind)
+    rows = [Encoded(np.array(ids, np.int32), np.array(weight, np.float32)) for ids, weight in CONVERSATIONS]
+    expected, whole, counts = np.zeros(len(rows)), 0.0, np.zeros(len(rows), dtype=int)
+    for row, read, said, weight in _questions(rows):
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([read]), labels=torch.tensor([said])).logits[0].log_softmax(-1)
+        for place, token in enumerate(said):
+            loss = -float(logits[place, token])
+            expected[row] += loss
+            counts[row] += 1
+            whole += weight[place] * loss
+    sums, found = row_losses(model, rows, pad_id=0, number_type="fp32")
+    assert found.tolist() == counts.tolist() == [4, 3, 2, 0, 4]
+    np.testing.assert_allclose(sums, expected, rtol=1e-5, atol=1e-5)
+    with torch.no_grad():
+        assert float(Sft(SftSpec()).loss_sum(model, _batch(rows))) == pytest.approx(whole, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3-moe", *tiny.ENCODER_DECODERS])
+def test_a_batch_that_weighs_nothing_moves_nothing(kind: str) -> None:
+    """A process that several share a step with may be left without rows."""
+    model = tiny.model(kind)
+    [row] = _rows(1)
+    loss = Sft(SftSpec()).loss_sum(model, _batch([Encoded(row.input_ids, np.zeros_like(row.loss_weight))]))
+    loss.backward()
+    assert float(loss.detach()) == 0
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert gradients
+    assert not any(g.any() for g in gradients)
+
+
+@pytest.mark.parametrize("kind", tiny.ENCODER_DECODERS)
+def test_general_text_is_read_in_its_first_half_and_scored_on_its_second(kind: str) -> None:
+    model = tiny.model(kind)
+    texts = [[1, 5, 9, 13, 17, 21, 7], [1, 90, 80, 2], [1]]
+    rows = [Encoded(np.array(t, np.int32), np.array([0, *[1] * (len(t) - 1)], np.float32)) for t in texts]
+    found = general_loss(model, rows, pad_id=0, number_type="fp32")
+    total = 0.0
+    for read, said in (([1, 5, 9], [13, 17, 21, 7]), ([1, 90], [80, 2])):
+        with torch.no_grad():
+            total += len(said) * float(model(input_ids=torch.tensor([read]), labels=torch.tensor([said])).loss)
+    assert (found.rows, found.tokens) == (3, 6)
+    assert found.loss == pytest.approx(total / 6, rel=1e-5)
+    assert scored(tiny.model("llama"), rows) is rows
+
+
+def test_an_encoder_decoder_that_does_not_say_how_it_starts_is_refused(tmp_path: Path) -> None:
+    model = tiny.model("bart")
+    model.config.decoder_start_token_id = model.generation_config.decoder_start_token_id = None
+    with pytest.raises(ContentError, match="does not say how its decoder starts"):
+        labelled(model, *vars(_batch(_rows(1))).values())
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ContentError, match="does not say how its decoder starts"):
+        load.model(Base("x", tmp_path), torch.float32)
+
+
+def test_a_base_is_loaded_as_what_its_config_says(tmp_path: Path) -> None:
+    for kind in ("llama", "t5", "t5 v1.1", "bart"):
+        made = tiny.model(kind)
+        made.save_pretrained(tmp_path / kind)
+        base = Base(kind, tmp_path / kind)
+        loaded = load.model(base, torch.float32)
+        assert type(loaded) is type(made)
+        assert not loaded.training
+        assert base.encoder_decoder == (kind != "llama")
+        assert base.context == (None if kind.startswith("t5") else tiny.CONTEXT)
+        ours, theirs = (
+            Sft(SftSpec()).loss_sum(m, _batch(_rows(3))).detach() for m in (made, loaded.to(torch.device("cpu")))
+        )
+        assert torch.equal(ours, theirs)
+
+
+def test_rehearsal_of_an_encoder_decoder_says_what_to_do_instead() -> None:
+    model, adapter = tiny.model("t5"), Lora(LoraSpec(r=2))
+    adapter.attach(model)
+    with pytest.raises(ContentError, match="an encoder-decoder") as raised:
+        Sft(SftSpec(rehearsal=RehearsalSpec())).prepare(model, adapter, _Words(), seed=1)
+    assert "data.train" in str(raised.value.mend)
+    Sft(SftSpec()).prepare(model, adapter, _Words(), seed=1)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -139,3 +139,13 @@ def test_8_bit_state_put_back_goes_on_bit_for_bit() -> None:
 def test_adamw_is_fused() -> None:
     _, _, optimizer = _built("adamw")
     assert optimizer._parts[0].defaults["fused"] is True
+
+
+def test_muon_leaves_fused_experts_to_adamw() -> None:
+    named = {"experts": torch.nn.Parameter(torch.ones(2, 4, 4)), "q": torch.nn.Parameter(torch.ones(4, 4))}
+    optimizer = optim.build(TrainingSpec(optimizer="muon", weight_decay=0.1), named, torch.nn.Module(), 0.01)
+    kinds = [
+        (type(part).__name__, [p.ndim for g in part.param_groups for p in g["params"]]) for part in optimizer._parts
+    ]
+    assert kinds == [("Muon", [2]), ("AdamW", [3])]
+    assert optimizer._parts[1].param_groups[0]["weight_decay"] == 0.1

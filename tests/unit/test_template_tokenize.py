@@ -1,14 +1,18 @@
 """Conversations to text, spans and tokens: hand-worked cases. The laws are in properties/test_masks.py."""
 
+import json
 from copy import deepcopy
 
 import numpy as np
 import pytest
 
-from tunesmith.core.messages import Example, Message
+import tiny
+from tunesmith.core.messages import Example, Message, spoken
 from tunesmith.data import checks
 from tunesmith.data.template import PLAIN_TEMPLATE, TemplateError, render, render_example, render_prompt
-from tunesmith.data.tokenize import Encoded, encode, encode_text
+from tunesmith.data.tokenize import Encoded, encode, encode_text, encode_unrolled, end_of_turn_id
+from tunesmith.pipelines.prepare import prepare
+from tunesmith.pipelines.recipe import RunSpec
 
 
 def turns(*pairs, **more):
@@ -80,6 +84,18 @@ def test_a_template_that_rewrites_earlier_turns_is_refused(bundled_tokenizer):
         render_example(forgetful, CHAT)
 
 
+def test_turns_that_would_overlap_are_refused(bundled_tokenizer):
+    """A prompt of the first message alone: each answer would begin behind it, over all that was said between."""
+    short_sighted = under(
+        bundled_tokenizer,
+        "{% for m in messages %}{% if loop.first or not add_generation_prompt %}{{ m['content'] }};{% endif %}"
+        "{% endfor %}",
+    )
+    assert spans(render_example(short_sighted, turns(("user", "2+2?"), ("assistant", "4")))) == ["4;"]
+    [refused] = encode_unrolled(short_sighted, [turns(*[("user", "2+2?"), ("assistant", "4")] * 2)])
+    assert "turn 3 otherwise in training" in str(refused)
+
+
 def test_a_template_that_raises_is_refused_with_its_reason(bundled_tokenizer):
     strict = under(bundled_tokenizer, "{{ raise_exception('no system role here') }}")
     with pytest.raises(TemplateError, match="no system role here"):
@@ -149,6 +165,19 @@ def test_an_answer_without_an_end_mark_is_found(bundled_tokenizer):
     assert not list(checks.end_of_turn([row], encode(bundled_tokenizer, [row]), bundled_tokenizer))
 
 
+def test_an_earlier_learned_turn_without_an_end_mark_is_found(bundled_tokenizer):
+    end = bundled_tokenizer.eos_token_id
+    ids = np.array([5, 6, 7, 5, 8, end], dtype=np.int32)
+    weights = [[0, 0, 1, 0, 1, 1], [0, 1, 1, 1, 1, 1], [0, 0, 1, 0, 0, 1]]
+    rows = [Encoded(ids, np.array(w, dtype=np.float32)) for w in weights]
+    examples = [turns(("user", "x"), ("assistant", "y")).model_copy(update={"origin": f"f:{i}"}) for i in range(3)]
+    [finding] = checks.end_of_turn(examples, rows, bundled_tokenizer)
+    assert finding.rows == ("f:0", "f:2")
+    cut = [Encoded(ids[:5], one.loss_weight[:5], truncated=True) for one in rows]
+    [finding] = checks.end_of_turn(examples, cut, bundled_tokenizer)
+    assert finding.rows == ("f:0", "f:2"), "what the limit cut off has no end, what stands before it has"
+
+
 def test_a_prompt_that_others_would_cut_otherwise_is_found(bundled_tokenizer):
     gluing = under(
         bundled_tokenizer,
@@ -186,3 +215,115 @@ def test_a_row_without_any_loss_blocks():
     nothing = Encoded(np.arange(4, dtype=np.int32), np.zeros(4, dtype=np.float32))
     [finding] = checks.no_supervision([row], [nothing])
     assert (finding.severity, finding.rows) == ("block", ("f:1",))
+
+
+# Shows the answers but the last without their end: no answer but the last stands as it was served.
+FORGETFUL = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}"
+    "{{ '<|im_end|>' if m['role'] != 'assistant' or loop.last else '...' }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def test_unrolled_rows_are_counted_once(bundled_tokenizer):
+    forgetful = under(bundled_tokenizer, FORGETFUL)
+    rows = [CHAT, turns(("user", "x"), ("assistant", "y")), turns(("assistant", "y")), CHAT]
+    shown = encode_unrolled(forgetful, rows)
+    [finding] = checks.unrolled(rows, shown, last_only=False)
+    assert (finding.code, finding.severity, finding.count) == ("unrolled", "info", 2)
+    assert "one example for each answer (4 in all)" in finding.message
+    [finding] = checks.unrolled(rows, shown, last_only=True)
+    assert "its last answer alone is scored" in finding.message
+    assert not list(checks.unrolled(rows[1:3], shown[1:3], last_only=False))
+    pieces, tokens = zip(*shown[0], strict=True)
+    [finding] = checks.too_long(pieces, tokens, 2, "error")
+    assert finding.rows == ("f:1",)
+
+
+@pytest.fixture
+def base(tmp_path, bundled_tokenizer):
+    """What preparing needs of a base: a tokenizer, here with a template that forgets, and a configuration."""
+    folder = tmp_path / "base"
+    under(bundled_tokenizer, FORGETFUL).save_pretrained(folder)
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "max_position_embeddings": 256}))
+    (folder / "model.safetensors").write_bytes(b"")
+    return folder
+
+
+def conversation(number, turns=2):
+    """`turns` questions and answers that no other number has."""
+    asked = [{"role": "user", "content": f"question {number} {turn}"} for turn in range(turns)]
+    said = [{"role": "assistant", "content": f"answer {number} {turn}"} for turn in range(turns)]
+    return {"messages": [message for pair in zip(asked, said, strict=True) for message in pair]}
+
+
+def prepared(folder, base, train, *, test=(), **data):
+    for name, rows in (("train", train), ("test", test)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = {"train": [{"path": str(folder / "train.jsonl"), **data.pop("source", {})}], **data}
+    if test:
+        data["test"] = str(folder / "test.jsonl")
+    return prepare(RunSpec.model_validate({"name": "x", "base": str(base), "data": data}))
+
+
+def test_unrolled_rows_stay_beside_their_tokens_and_their_repetitions(tmp_path, base, bundled_tokenizer):
+    rows = [conversation(0), conversation(1, turns=1), conversation(2, turns=3)]
+    rows[2]["messages"][3]["weight"] = 0
+    data = prepared(tmp_path, base, rows, validation=0.0, source={"weight": 2})
+    train = data.train
+    said = [f"answer {i}" for i in ("0 0", "0 1", "1 0", "2 0", "2 2")]
+    assert [example.answer() for example in train.examples] == said
+    learned = [bundled_tokenizer.decode(one.input_ids[one.loss_weight > 0]) for one in train.encoded]
+    assert learned == [f"{text}<|im_end|>" for text in said]
+    assert data.repeats == [2] * 5
+    [finding] = [f for f in data.audit.findings if f.code == "unrolled"]
+    assert (finding.severity, finding.rows) == ("info", ("train.jsonl:1", "train.jsonl:3"))
+    assert data.audit.tokens.rows == 5
+    assert not data.audit.blocking
+
+
+def test_half_a_source_of_unrolled_rows_is_half_its_conversations(tmp_path, base):
+    rows = [conversation(i) for i in range(8)]
+    data = prepared(tmp_path, base, rows, validation=0.0, source={"weight": 0.5})
+    assert data.repeats == [1] * 8
+    assert [e.origin for e in data.train.examples[::2]] == [e.origin for e in data.train.examples[1::2]]
+
+
+def test_pieces_of_a_conversation_never_stand_on_both_sides(tmp_path, base):
+    data = prepared(tmp_path, base, [conversation(i, turns=3) for i in range(20)], validation=0.25)
+    train, held = ([e.origin for e in rows.examples] for rows in (data.train, data.validation))
+    assert (len(train), len(held)) == (45, 15)
+    assert not set(train) & set(held)
+    assert len(data.validation.encoded) == 15
+
+
+def test_test_rows_are_not_multiplied(tmp_path, base, bundled_tokenizer):
+    rows = [conversation(i) for i in range(3)]
+    asked = [conversation(7, turns=3), conversation(8, turns=1)]
+    data = prepared(tmp_path, base, rows, test=asked, validation=0.0)
+    assert [e.answer() for e in data.test.examples] == ["answer 7 2", "answer 8 0"]
+    assert [len(e.prompt()) for e in data.test.examples] == [5, 1]
+    learned = [bundled_tokenizer.decode(one.input_ids[one.loss_weight > 0]) for one in data.test.encoded]
+    assert learned == ["answer 7 2<|im_end|>", "answer 8 0<|im_end|>"]
+    found = [f.rows for f in data.audit.findings if f.code == "unrolled"]
+    assert found == [("train.jsonl:1", "train.jsonl:2", "train.jsonl:3"), ("test.jsonl:1",)]
+
+
+def test_the_mark_that_closes_a_turn_is_found_even_where_the_tokenizer_lists_another_end() -> None:
+    words = tiny.tokenizer()
+    assert end_of_turn_id(words) == words.eos_token_id
+    words.add_special_tokens({"additional_special_tokens": ["<done>"]})
+    words.chat_template = tiny.TEMPLATE.replace("</s>", "<done>")
+    assert end_of_turn_id(words) == words.convert_tokens_to_ids("<done>") != words.eos_token_id
+    words.chat_template = tiny.TEMPLATE.replace("</s>", "")
+    assert end_of_turn_id(words) is None
+    words.chat_template = "{{ raise_exception('no') }}"
+    assert end_of_turn_id(words) is None
+
+
+def test_an_answer_is_scored_without_its_thinking() -> None:
+    assert spoken("<think>\n\n</think>\n\n42") == "42"
+    assert spoken("so I add\n</think>\n42") == "42", "the prompt may have opened the thinking"
+    assert spoken("a < b") == "a < b"
+    row = Example(messages=(Message(role="user", content="q"), Message(role="assistant", content="<think>x</think> y")))
+    assert row.answer() == "y"

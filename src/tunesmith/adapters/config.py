@@ -23,7 +23,10 @@ class LoraSpec(Spec):
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of the addition's inputs dropped in training."""
     targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
-    """Names of the layers adapted (`q_proj`, ...), or every linear layer but the vocabulary head."""
+    """Names of the layers adapted (`q_proj`, ...), or every linear layer but the vocabulary head.
+
+    In a mixture of experts that is the attention and what all tokens share: router and experts, fused into one tensor
+    a layer, stay as they are. `{type: full}` trains them too."""
     rslora: bool = False
     """Rank-stabilised scale alpha / sqrt(r) (Kalajdzievski 2023, arXiv 2312.03732)."""
 

@@ -46,6 +46,11 @@ class LoraLinear(nn.Module):
         """Whether the base keeps its weight as [in, out], as GPT-2's layers do."""
         return isinstance(self.base_layer, Conv1D)
 
+    @property
+    def weight(self) -> Tensor:
+        """The frozen weight as the base keeps it: some models (T5) ask a layer for its type before they call it."""
+        return self.base_layer.weight
+
     def forward(self, x: Tensor) -> Tensor:
         """W x, plus scaling B A x while enabled."""
         out: Tensor = self.base_layer(x)
@@ -188,6 +193,12 @@ class Lora:
         else:
             leaves = {name.rpartition(".")[2] for name in linear}
             if unknown := [t for t in self.spec.targets if t not in leaves]:
+                if any(name.endswith(f".{unknown[0]}") for name, p in model.named_parameters() if p.ndim == 3):
+                    raise ContentError(
+                        f"adapter.targets: '{unknown[0]}' is no linear layer in this base",
+                        why="a mixture's experts are fused into one tensor, which LoRA here does not reach",
+                        mend="adapt the attention's layers (all-linear), or use adapter: {type: full}",
+                    )
                 raise ContentError(
                     f"adapter.targets: the base has no linear layer '{unknown[0]}'",
                     mend=nearest(unknown[0], leaves),
@@ -200,7 +211,7 @@ class Lora:
     def _peft_config(self, base_name: str) -> dict[str, Any]:
         return {
             "peft_type": "LORA",
-            "task_type": "CAUSAL_LM",
+            "task_type": "SEQ_2_SEQ_LM" if self._model.config.is_encoder_decoder else "CAUSAL_LM",
             "base_model_name_or_path": base_name,
             "r": self.spec.r,
             "lora_alpha": self.spec.alpha,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..core.messages import Example
 from .audit import Finding
 from .load import Loaded
-from .template import Rendered, TemplateError, Tokenizer, render_prompt
+from .template import Rendered, TemplateError, Tokenizer, render_prompt, special_tokens
 from .tokenize import Encoded, encode_prompt
 
 FEW_ROWS = 50
@@ -93,8 +97,8 @@ def held_out_overlap(
         )  # fmt: skip
 
 
-def unrenderable(examples: Sequence[Example], encoded: Sequence[Encoded | TemplateError]) -> Iterator[Finding]:
-    """Rows that the tokenizer's chat template refuses."""
+def unrenderable(examples: Sequence[Example], encoded: Sequence[object]) -> Iterator[Finding]:
+    """Rows that the tokenizer's chat template refuses: those with a TemplateError in their place."""
     reasons: dict[str, list[str]] = {}
     for example, one in zip(examples, encoded, strict=True):
         if isinstance(one, TemplateError):
@@ -109,6 +113,27 @@ def unrenderable(examples: Sequence[Example], encoded: Sequence[Encoded | Templa
         )
 
 
+def unrolled(
+    examples: Sequence[Example], pieces: Sequence[Sequence[object] | TemplateError], *, last_only: bool
+) -> Iterator[Finding]:
+    """Rows whose learned turns the template shows otherwise in the full conversation than when they are served."""
+    split = [
+        (example, len(row))
+        for example, row in zip(examples, pieces, strict=True)
+        if not isinstance(row, TemplateError) and len(row) > 1
+    ]
+    if not split:
+        return
+    why = "the chat template shows earlier answers otherwise than when they were given (without their thinking, say)"
+    done = (
+        "its last answer alone is scored"
+        if last_only
+        else f"it became one example for each answer ({sum(n for _, n in split)} in all), each as it will be served"
+    )
+    places = tuple(example.origin for example, _ in split)
+    yield Finding("unrolled", "info", f"{why}: {done}", "nothing to do", places)
+
+
 def too_long(
     examples: Sequence[Example], encoded: Sequence[Encoded], max_length: int, policy: str
 ) -> Iterator[Finding]:
@@ -119,7 +144,7 @@ def too_long(
     if not long:
         return
     longest = max(length for _, length in long)
-    places = tuple(place for place, _ in long)
+    places = _rows(place for place, _ in long)
     message = f"row is longer than {max_length} tokens (the longest has {longest})"
     if policy == "error":
         yield Finding(
@@ -134,7 +159,7 @@ def too_long(
 
 def no_supervision(examples: Sequence[Example], encoded: Sequence[Encoded]) -> Iterator[Finding]:
     """Rows in which no token carries loss, for instance because the answer was cut off."""
-    places = tuple(e.origin for e, c in zip(examples, encoded, strict=True) if c.labelled == 0)
+    places = _rows(e.origin for e, c in zip(examples, encoded, strict=True) if c.labelled == 0)
     if places:
         yield Finding(
             "no_supervision", "block", "no token of this row carries loss: it would teach nothing",
@@ -143,18 +168,25 @@ def no_supervision(examples: Sequence[Example], encoded: Sequence[Encoded]) -> I
 
 
 def end_of_turn(examples: Sequence[Example], encoded: Sequence[Encoded], tokenizer: Tokenizer) -> Iterator[Finding]:
-    """Rows whose last labelled token is no end mark: the model would not learn to stop."""
-    special = set(tokenizer.all_special_ids)
-    places = []
-    for example, one in zip(examples, encoded, strict=True):
-        labelled = one.loss_weight.nonzero()[0]
-        if len(labelled) and not one.truncated and int(one.input_ids[labelled[-1]]) not in special:
-            places.append(example.origin)
+    """Rows with a learned turn whose last token is no end mark: the model would not learn to stop."""
+    special = list(special_tokens(tokenizer))
+    places = _rows(
+        example.origin
+        for example, one in zip(examples, encoded, strict=True)
+        if not np.isin(one.input_ids[_turn_ends(one)], special).all()
+    )
     if places:
         yield Finding(
             "no_end_of_turn", "warn", "the answer does not end in an end-of-turn token: the model may never stop",
-            "use a chat template that closes the assistant's turn with a special token", tuple(places),
+            "use a chat template that closes the assistant's turn with a special token", places,
         )  # fmt: skip
+
+
+def _turn_ends(one: Encoded) -> NDArray[np.intp]:
+    """Where the stretches of labelled tokens end; one that the length limit cut off has no end."""
+    labelled = one.loss_weight > 0
+    ends = np.flatnonzero(labelled & ~np.append(labelled[1:], False))
+    return ends[ends < len(labelled) - 1] if one.truncated else ends
 
 
 def served_prompt(examples: Sequence[Example], tokenizer: Tokenizer) -> Iterator[Finding]:
@@ -172,5 +204,10 @@ def served_prompt(examples: Sequence[Example], tokenizer: Tokenizer) -> Iterator
         yield Finding(
             "prompt_tokens_differ", "warn",
             "other servers would cut this prompt into other tokens than it was trained with",
-            "serve the model with Tunesmith, or use a template with special tokens between the turns", tuple(places),
+            "serve the model with Tunesmith, or use a template with special tokens between the turns", _rows(places),
         )  # fmt: skip
+
+
+def _rows(places: Iterable[str]) -> tuple[str, ...]:
+    """Each place once, though several pieces of an unrolled row, which follow each other, may have the trouble."""
+    return tuple(place for place, _ in groupby(places))

@@ -2,7 +2,11 @@
 
 The template is the tokenizer's own. Spans are found by rendering, not by reading the template: the text up to
 and with the generation prompt of turn i is what the model will be served, so whatever the full text adds behind it,
-up to the end of that turn, is what the model must say. Works for every template that only ever appends.
+up to the end of that turn, is what the model must say. A row stays one row under every template that only appends.
+
+Some templates show an earlier turn otherwise than when it was said (Qwen3 drops its thinking). A row that would
+learn such a turn is unrolled: one piece for each learned turn, ending in that turn, so that each is trained exactly
+as it is served. Where even such a piece does not begin with its own served prompt, the row is refused.
 """
 
 from __future__ import annotations
@@ -24,10 +28,16 @@ PLAIN_TEMPLATE = (
 class Tokenizer(Protocol):
     """The part of a Hugging Face tokenizer that this package uses."""
 
+    eos_token: str | None
     eos_token_id: int | None
     bos_token_id: int | None
     pad_token_id: int | None
     all_special_ids: list[int]
+    all_special_tokens: list[str]
+
+    @property
+    def added_tokens_decoder(self) -> dict[int, Any]:
+        """Tokens beside the vocabulary proper, by id; each has a `content` and says whether it is `special`."""
 
     def apply_chat_template(self, conversation: Any, **options: Any) -> Any:
         """Render messages."""
@@ -41,6 +51,10 @@ class Tokenizer(Protocol):
 
 class TemplateError(Exception):
     """The tokenizer's template cannot show this conversation; the text is the reason."""
+
+
+class ShownOtherwiseError(TemplateError):
+    """A turn that is to be learned reads otherwise in the full conversation than when it is served."""
 
 
 @dataclass(frozen=True)
@@ -73,43 +87,139 @@ def render(tokenizer: Tokenizer, messages: Sequence[Message], tools: Any, *, pro
 
 
 def render_example(tokenizer: Tokenizer, example: Example) -> Rendered:
-    """Text and loss spans of a training row: each assistant turn, its end-of-turn mark included."""
+    """Text and loss spans of a training row kept whole: each assistant turn, its end-of-turn mark included.
+
+    ShownOtherwiseError where a turn that carries weight does not stand in the text as it is served.
+    """
     text = render(tokenizer, example.messages, example.tools)
-    return Rendered(text, _spans(tokenizer, example.messages, example.tools, text))
+    return Rendered(text, _spans(tokenizer, example.messages, example.tools, text, learned=True))
+
+
+def render_unrolled(tokenizer: Tokenizer, example: Example) -> list[tuple[Example, Rendered]]:
+    """The row itself where it can stay whole, else one piece for each turn that carries weight, ending in that turn."""
+    try:
+        return [(example, render_example(tokenizer, example))]
+    except ShownOtherwiseError:
+        pieces = [_piece(example, i) for i, m in enumerate(example.messages) if m.learned]
+    return [(piece, _render_piece(tokenizer, piece)) for piece in pieces]
 
 
 def render_prompt(tokenizer: Tokenizer, messages: Sequence[Message], tools: Any) -> Rendered:
     """Text of a served prompt. Its spans are the earlier assistant turns, so that it is cut into tokens alike."""
     text = render(tokenizer, messages, tools, prompt=True)
-    return Rendered(text, _spans(tokenizer, messages, tools, text))
+    return Rendered(text, _spans(tokenizer, messages, tools, text, learned=False))
 
 
-def _spans(tokenizer: Tokenizer, messages: Sequence[Message], tools: Any, text: str) -> tuple[Span, ...]:
-    spans = []
+def special_tokens(tokenizer: Tokenizer) -> dict[int, str]:
+    """All special tokens by id, those included that stand in the list of added tokens alone.
+
+    transformers names only bos, eos and their like special; Gemma's <end_of_turn>, Phi's <|end|> and Llama's
+    <|eom_id|> are often not among them.
+    """
+    named = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
+    return named | {i: token.content for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+
+
+def _piece(example: Example, index: int) -> Example:
+    """The row up to turn `index`, which alone carries weight."""
+    earlier = [m.model_copy(update={"weight": 0.0}) if m.learned else m for m in example.messages[:index]]
+    return example.model_copy(update={"messages": (*earlier, example.messages[index])})
+
+
+def _render_piece(tokenizer: Tokenizer, piece: Example) -> Rendered:
+    try:
+        return render_example(tokenizer, piece)
+    except ShownOtherwiseError as error:
+        # Mistral's templates show the system message with the last user turn, while it is the last turn of all.
+        bare = piece.model_copy(update={"messages": tuple(m for m in piece.messages if m.role != "system")})
+        if len(bare.messages) == len(piece.messages) or not _renders(tokenizer, bare):
+            raise
+        raise ShownOtherwiseError(
+            f"{error}; the template moves or drops the system message once an answer follows: "
+            "put its text into the user turn"
+        ) from error
+
+
+def _renders(tokenizer: Tokenizer, example: Example) -> bool:
+    try:
+        render_example(tokenizer, example)
+    except TemplateError:
+        return False
+    return True
+
+
+def _spans(
+    tokenizer: Tokenizer, messages: Sequence[Message], tools: Any, text: str, *, learned: bool
+) -> tuple[Span, ...]:
+    """Where the assistant turns stand in `text`.
+
+    With `learned`, a turn that carries weight must be found. Any other that cannot be found is no span, and so no cut
+    between tokens. Which turns are found depends on the conversation alone, never on weights: a served prompt has
+    none, and must be cut as the trained one was.
+    """
+    spans: list[Span] = []
     for index, message in enumerate(messages):
         if message.role != "assistant":
             continue
-        before = render(tokenizer, messages[:index], tools, prompt=True)
-        # White space behind the end-of-turn mark belongs to the template, not to the answer.
-        after = render(tokenizer, messages[: index + 1], tools).rstrip()
-        if not (text.startswith(before) and text.startswith(after) and len(after) > len(before)):
-            raise TemplateError(
-                f"the chat template shows turn {index} otherwise in training than when it is served: "
-                "what is learned would not be what is asked"
-            )
-        if message.tool_calls and not _shows_calls(tokenizer, messages[: index + 1], tools, after):
+        if message.tool_calls and not _shows_calls(tokenizer, messages[: index + 1], tools):
             raise TemplateError(
                 f"the chat template does not show the tool calls of turn {index}: "
                 "an answer without them would be learned"
             )
-        spans.append(Span(len(before), len(after), 1.0 if message.weight is None else message.weight))
+        must = learned and message.learned
+        try:
+            start, end = _turn(tokenizer, messages[: index + 1], tools, text, spans[-1].end if spans else 0)
+        except TemplateError:
+            if must:
+                raise
+            continue
+        if must and message.thinking not in text[start:end]:
+            raise TemplateError(
+                f"the chat template does not show the thinking of turn {index}: an answer without it would be "
+                "learned; take the thinking out of the row, or use a template that keeps it"
+            )
+        spans.append(Span(start, end, 1.0 if message.weight is None else message.weight))
     return tuple(spans)
 
 
-def _shows_calls(tokenizer: Tokenizer, messages: Sequence[Message], tools: Any, text: str) -> bool:
-    """Whether `text` would be another without the tool calls of the last turn."""
+def _turn(tokenizer: Tokenizer, messages: Sequence[Message], tools: Any, text: str, behind: int) -> tuple[int, int]:
+    """[start, end) of the last of `messages` in `text`, which must not begin before `behind`."""
+    index = len(messages) - 1
+    if not index:
+        raise TemplateError("turn 0 is an answer that no prompt stands before: give it weight 0 if it is a greeting")
+    otherwise = (
+        f"the chat template shows turn {index} otherwise in training than when it is served: "
+        "what is learned would not be what is asked"
+    )
+    before = render(tokenizer, messages[:-1], tools, prompt=True)
+    if not text.startswith(before) and before.rstrip().endswith("<think>"):
+        otherwise += (
+            "; the served prompt opens a thinking block and the answer does not go on inside it: give the answer its "
+            "thinking or, where the template removes thinking from answers, use one that keeps it"
+        )
+    after = _closed(tokenizer, messages, tools)
+    if not (text.startswith(before) and text.startswith(after) and behind <= len(before) < len(after)):
+        raise ShownOtherwiseError(otherwise)
+    return len(before), len(after)
+
+
+def _closed(tokenizer: Tokenizer, messages: Sequence[Message], tools: Any) -> str:
+    """The text up to the end mark of the last turn. White space behind it is the template's, not the answer's."""
+    text = render(tokenizer, messages, tools).rstrip()
+    turn = text.removesuffix(tokenizer.eos_token or "").rstrip()
+    if turn == text or not turn.endswith(tuple(special_tokens(tokenizer).values())):
+        return text
+    # Two end marks in a row: Phi closes the turn by one, and by another the conversation, as long as it ends there.
+    # DeepSeek closes a list of calls and then the turn; its second mark stays when the conversation goes on.
+    going_on = render(tokenizer, messages, tools, prompt=True)
+    return turn if going_on.startswith(turn) and not going_on.startswith(text) else text
+
+
+def _shows_calls(tokenizer: Tokenizer, messages: Sequence[Message], tools: Any) -> bool:
+    """Whether the text would be another without the tool calls of the last turn."""
     bare = messages[-1].model_copy(update={"tool_calls": None})
     try:
-        return render(tokenizer, [*messages[:-1], bare], tools).rstrip() != text
+        shown, without = (render(tokenizer, [*messages[:-1], last], tools).rstrip() for last in (messages[-1], bare))
     except TemplateError:
         return True
+    return shown != without

@@ -15,7 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.messages import Example, Message
-from .template import Rendered, TemplateError, Tokenizer, render_example, render_prompt
+from .template import (
+    Rendered,
+    TemplateError,
+    Tokenizer,
+    render_example,
+    render_prompt,
+    render_unrolled,
+    special_tokens,
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,7 @@ class Encoded:
 
 
 def encode(tokenizer: Tokenizer, examples: Sequence[Example]) -> list[Encoded | TemplateError]:
-    """Token arrays of training rows, in order; a TemplateError in the place of a row that cannot be shown."""
+    """Token arrays of training rows, each kept whole; a TemplateError in the place of one that cannot be shown so."""
     rendered: list[Rendered | TemplateError] = []
     for example in examples:
         try:
@@ -50,11 +58,44 @@ def encode(tokenizer: Tokenizer, examples: Sequence[Example]) -> list[Encoded | 
     return [r if isinstance(r, TemplateError) else next(whole) for r in rendered]
 
 
+def encode_unrolled(
+    tokenizer: Tokenizer, examples: Sequence[Example]
+) -> list[list[tuple[Example, Encoded]] | TemplateError]:
+    """The pieces of each training row with their token arrays, most often the row itself; see `render_unrolled`.
+
+    A TemplateError stands in the place of a row that cannot be shown.
+    """
+    shown: list[list[tuple[Example, Rendered]] | TemplateError] = []
+    for example in examples:
+        try:
+            shown.append(render_unrolled(tokenizer, example))
+        except TemplateError as error:
+            shown.append(error)
+    rendered = [one for row in shown if not isinstance(row, TemplateError) for _, one in row]
+    encoded = iter(_tokens(tokenizer, rendered))
+    return [
+        row if isinstance(row, TemplateError) else [(piece, next(encoded)) for piece, _ in row] for row in shown
+    ]  # fmt: skip
+
+
 def encode_prompt(tokenizer: Tokenizer, messages: Sequence[Message], tools: Any = None) -> list[int]:
     """Token ids of what the model is given before it answers."""
     [encoded] = _tokens(tokenizer, [render_prompt(tokenizer, messages, tools)])
     ids: list[int] = encoded.input_ids.tolist()
     return ids
+
+
+def end_of_turn_id(tokenizer: Tokenizer) -> int | None:
+    """The special token that closes an assistant's turn in this template, and is therefore learned; None without one.
+
+    Base models often carry a chat template whose mark neither the tokenizer nor the model lists among those that end.
+    """
+    said = Example(messages=(Message(role="user", content="a"), Message(role="assistant", content="b")))
+    [encoded] = encode(tokenizer, [said])
+    if isinstance(encoded, TemplateError) or not encoded.labelled:
+        return None
+    last = int(encoded.input_ids[np.flatnonzero(encoded.loss_weight)[-1]])
+    return last if last in special_tokens(tokenizer) else None
 
 
 def encode_text(tokenizer: Tokenizer, text: str) -> Encoded:

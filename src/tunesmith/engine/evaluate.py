@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,11 @@ from ..data.tokenize import Encoded
 from ..models.head import labelled
 from . import precision
 from .distributed import ALONE, World
+from .memory import out_of_memory
 from .objective import Objective, TorchBatch
 
-EVALUATION_TOKENS = 8192
+EVALUATION_TOKENS, FEWEST_TOKENS = 8192, 256
+"""Padded tokens of a batch; halved when memory runs out."""
 
 
 def mean_loss(
@@ -28,20 +30,29 @@ def mean_loss(
     """
     was_training = model.training
     model.eval()
-    device = next(model.parameters()).device
-    total = 0.0
+    tokens, total = EVALUATION_TOKENS, None
     with torch.no_grad(), precision.context(number_type, model):
-        for batch in _shared_batches(rows, pad_id, world):
-            total += float(objective.loss_sum(model, TorchBatch.of(batch, device)))
+        while total is None:
+            try:
+                total = _loss_sum(model, objective, _shared_batches(rows, pad_id, world, tokens))
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error) or tokens <= FEWEST_TOKENS or world.size > 1:
+                    raise
+                tokens //= 2
     model.train(was_training)
     [total] = world.sum([total])
     weight = sum(float(row.loss_weight.sum(dtype="float64")) for row in rows)
     return total / weight if weight else float("nan")
 
 
-def _shared_batches(rows: Sequence[Encoded], pad_id: int, world: World) -> Iterator[Batch]:
+def _loss_sum(model: Any, objective: Objective, batches: Iterable[Batch]) -> float:
+    device = next(model.parameters()).device
+    return sum(float(objective.loss_sum(model, TorchBatch.of(batch, device))) for batch in batches)
+
+
+def _shared_batches(rows: Sequence[Encoded], pad_id: int, world: World, tokens: int) -> Iterator[Batch]:
     """This process's batches; one that weighs nothing where others have one more, so that all make as many passes."""
-    planned = evaluation_batches([len(row.input_ids) for row in rows], EVALUATION_TOKENS)
+    planned = evaluation_batches([len(row.input_ids) for row in rows], tokens)
     for start in range(0, len(planned), world.size):
         mine = start + world.rank < len(planned)
         batch = collate([rows[i] for i in planned[start + world.rank if mine else start]], pad_id)
@@ -66,6 +77,6 @@ def row_losses(
             said = labelled(model, batch.input_ids_BL, batch.attention_mask_BL, batch.loss_weight_BL)
             owner_N = said.owner_N.cpu()
             local = torch.zeros(len(indices), dtype=torch.float64)
-            sums[indices] = local.index_add_(0, owner_N, said.losses_N().double().cpu()).numpy()
+            sums[indices] = local.index_add_(0, owner_N, said.losses().double().cpu()).numpy()
             counts[indices] = owner_N.bincount(minlength=len(indices)).numpy()
     return sums, counts

@@ -19,6 +19,7 @@ from . import distributed, precision
 from .checkpoint import rng_state, set_rng_state
 from .config import TrainingSpec
 from .distributed import World
+from .memory import out_of_memory
 from .objective import Objective, TorchBatch
 
 
@@ -125,10 +126,3 @@ class Gradients:
             raise TunesmithError("one row alone finds no memory", why=shortage, mend=mend)
         self.parts *= 2
         self._note(f"out of memory: each micro-batch is now computed in {self.parts} parts; the step stays the same")
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error tells of a shortage of memory, on a GPU or on the host."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -62,27 +62,31 @@ def build(spec: TrainingSpec, named: dict[str, Parameter], model: nn.Module, lea
     tables = _tables(model)
     hidden = [p for p in named.values() if p.ndim >= 2 and p not in tables]
     rest = [p for p in named.values() if p.ndim < 2 or p in tables]
+    parts: list[torch.optim.Optimizer] = []
+    if spec.optimizer.type == "muon":  # it takes matrices alone: fused experts lie in three dimensions
+        matrices, hidden = [p for p in hidden if p.ndim == 2], [p for p in hidden if p.ndim != 2]
+        if matrices:
+            parts.append(_muon(matrices, spec, learning_rate))
     groups = [{"params": hidden, "weight_decay": spec.weight_decay}, {"params": rest, "weight_decay": 0.0}]
     filled = [group for group in groups if group["params"]]
-    return Optimizers(list(_parts(spec, hidden, filled, rest, learning_rate)), named)
+    if filled:
+        parts.append(_elementwise(filled, spec, learning_rate))
+    return Optimizers(parts, named)
 
 
-def _parts(
-    spec: TrainingSpec, hidden: list[Parameter], groups: list[dict[str, Any]], rest: list[Parameter], rate: float
-) -> Iterator[torch.optim.Optimizer]:
-    """The optimizer of the recipe's name over all groups; for Muon, which takes matrices only, two."""
-    betas = spec.optimizer.betas
+def _muon(matrices: list[Parameter], spec: TrainingSpec, rate: float) -> torch.optim.Optimizer:
+    return torch.optim.Muon(matrices, lr=rate, weight_decay=spec.weight_decay, adjust_lr_fn="match_rms_adamw")
+
+
+def _elementwise(groups: list[dict[str, Any]], spec: TrainingSpec, rate: float) -> torch.optim.Optimizer:
+    """For parameters of any shape; AdamW beside Muon."""
     match spec.optimizer.type:
         case "adafactor":
-            yield torch.optim.Adafactor(groups, lr=rate)
+            return torch.optim.Adafactor(groups, lr=rate)
         case "adamw8bit":
-            yield AdamW8bit(groups, lr=rate, betas=betas)
-        case "muon" if hidden:
-            yield torch.optim.Muon(hidden, lr=rate, weight_decay=spec.weight_decay, adjust_lr_fn="match_rms_adamw")
-            if rest:
-                yield torch.optim.AdamW(rest, lr=rate, betas=betas, weight_decay=0.0, fused=True)
+            return AdamW8bit(groups, lr=rate, betas=spec.optimizer.betas)
         case _:
-            yield torch.optim.AdamW(groups, lr=rate, betas=betas, fused=True)
+            return torch.optim.AdamW(groups, lr=rate, betas=spec.optimizer.betas, fused=True)
 
 
 def _tables(model: nn.Module) -> set[Parameter]:

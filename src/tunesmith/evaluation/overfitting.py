@@ -28,8 +28,10 @@ class Overfitting:
     explanation: str
 
 
-def judge(train: Curve, validation: Curve, kept_step: int, *, stopped_early: bool) -> Overfitting:
-    """Find where validation turned, and say which checkpoint is kept and why."""
+def judge(
+    train: Curve, validation: Curve, kept_step: int, *, stopped_early: bool, watched: str = "loss"
+) -> Overfitting:
+    """Find where validation turned, and say which checkpoint is kept and why. `watched` is what it is the best in."""
     last_step = train[-1][0] if train else 0
     last_train = _recent(train)
     if not validation:
@@ -42,7 +44,7 @@ def judge(train: Curve, validation: Curve, kept_step: int, *, stopped_early: boo
     kind = _kind(train, validation)
     return Overfitting(
         kind, best_step, last_step, kept_step, best, last, last_train,
-        _explain(kind, best_step, best, last_step, last, last_train, kept_step, stopped_early),
+        _explain(kind, best_step, best, last_step, last, last_train, kept_step, stopped_early, watched),
     )  # fmt: skip
 
 
@@ -71,6 +73,7 @@ def _explain(
     last_train: float,
     kept: int,
     stopped: bool,
+    watched: str,
 ) -> str:
     curve = (
         f"Validation loss was lowest at step {best_step} ({best:.3f} nats a token) and {last:.3f} at the last step "
@@ -83,7 +86,9 @@ def _explain(
         "underfit": " Neither loss moved much: raise the learning rate, or look at the data.",
     }.get(kind, "")
     early = " Early stopping ended the training." if stopped else ""
-    if kept == best_step:
+    if watched != "loss":
+        reason = f"because its validation {watched} is the highest"
+    elif kept == best_step:
         reason = "because its validation loss is the lowest"
     else:
         reason = "as the last one" if kept == last_step else "as no later one was clearly better"

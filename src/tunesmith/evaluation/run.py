@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.messages import Example
+from ..core.messages import Example, spoken
 from ..data.tokenize import Encoded, encode_prompt
 from ..engine.evaluate import row_losses
 from ..inference.generate import Sampling, generate
@@ -50,11 +50,11 @@ def answer_rows(
     number_type: str,
     on_progress: Callable[[int], None] | None = None,
 ) -> Answers:
-    """Greedy answers to every prompt, and the loss of every reference answer."""
+    """Greedy answers to every prompt, thinking left out, and the loss of every reference answer, thinking included."""
     answers = generate(
         model, test.prompts, Sampling(max_tokens=max_tokens), pad_id=tokenizer.pad_token_id, stop_ids=stop_ids,
         context=context, on_progress=on_progress,
     )  # fmt: skip
     sums, counts = row_losses(model, test.encoded, pad_id=tokenizer.pad_token_id, number_type=number_type)
-    texts = [tokenizer.decode(a.token_ids, skip_special_tokens=True).strip() for a in answers]
+    texts = [spoken(tokenizer.decode(a.token_ids, skip_special_tokens=True)).strip() for a in answers]
     return Answers(texts, [a.finish_reason == "stop" for a in answers], sums, counts)

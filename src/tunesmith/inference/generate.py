@@ -1,7 +1,7 @@
-"""Batched generation with a key-value cache, greedy or sampled.
+"""Batched generation, greedy or sampled, for decoders by themselves and for encoder-decoders.
 
-Prompts of like length share a batch, padded on the left; a batch shrinks as its rows end. Greedy answers do not
-depend on a seed; sampled ones depend on the seed and on the order of the prompts.
+Prompts of like length share a batch; a batch shrinks as its rows end. Greedy answers do not depend on a seed;
+sampled ones depend on the seed and on the order of the prompts. How one token comes from a model is `steppers`'.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
+
+from .steppers import stepper
 
 BATCH_ROWS = 64
 
@@ -47,7 +48,11 @@ def generate(
     batch_rows: int = BATCH_ROWS,
     on_progress: Callable[[int], None] | None = None,
 ) -> list[Answer]:
-    """Answers in the prompts' order. `context` bounds prompt plus answer; `on_progress` gets rows done so far."""
+    """Answers in the prompts' order. `on_progress` gets rows done so far.
+
+    `context` bounds prompt plus answer, as rows of training are bounded: for an encoder-decoder with places of its
+    own on either side (BART) too, though each side could hold that many.
+    """
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     answers: dict[int, Answer] = {}
     was_training = model.training
@@ -88,16 +93,11 @@ class _Batch:
         context: int | None,
     ):  # fmt: skip
         self._model, self._sampling, self._stop = model, sampling, stop_ids
-        longest = max(len(p) for p in prompts)
-        device = next(model.parameters()).device
-        ids = [[pad_id] * (longest - len(p)) + list(p) for p in prompts]
-        mask = [[0] * (longest - len(p)) + [1] * len(p) for p in prompts]
-        self._ids_BL = torch.tensor(ids, device=device)
-        self._mask_BL = torch.tensor(mask, device=device)
+        self._prompts, self._pad_id = prompts, pad_id
         self._limits = [
             max(0, min(sampling.max_tokens, context - len(p)) if context else sampling.max_tokens) for p in prompts
         ]
-        self._random = torch.Generator(device=device).manual_seed(sampling.seed)
+        self._random = torch.Generator(device=next(model.parameters()).device).manual_seed(sampling.seed)
         self._out: list[list[int]] = [[] for _ in prompts]
         self._stopped = [False] * len(prompts)
 
@@ -107,15 +107,9 @@ class _Batch:
         alive = [i for i, limit in enumerate(self._limits) if limit > 0]
         if not alive:
             return
-        keep = torch.tensor(alive, device=self._ids_BL.device)
-        ids_BL, mask_BL = self._ids_BL[keep], self._mask_BL[keep]
-        cache = DynamicCache(config=self._model.config)
-        positions_BL = (mask_BL.cumsum(1) - 1).clamp(min=0)
+        rows = stepper(self._model, [self._prompts[i] for i in alive], self._pad_id)
         while alive:
-            logits_BV = self._model(
-                input_ids=ids_BL, attention_mask=mask_BL, position_ids=positions_BL,
-                past_key_values=cache, use_cache=True, logits_to_keep=1,
-            ).logits[:, -1].float()  # fmt: skip
+            logits_BV = rows.logits()
             chosen = self._choose(logits_BV, alive)
             new, staying = {}, []
             for place, (row, token) in enumerate(zip(alive, chosen.tolist(), strict=True)):
@@ -131,12 +125,10 @@ class _Batch:
                 if not staying:
                     return
                 keep = torch.tensor(staying, device=chosen.device)
-                cache.batch_select_indices(keep)
-                mask_BL, positions_BL, chosen = mask_BL[keep], positions_BL[keep], chosen[keep]
+                rows.keep(keep)
+                chosen = chosen[keep]
                 alive = [alive[place] for place in staying]
-            ids_BL = chosen.unsqueeze(1)
-            positions_BL = positions_BL[:, -1:] + 1
-            mask_BL = torch.cat([mask_BL, mask_BL.new_ones(len(alive), 1)], dim=1)
+            rows.append(chosen)
 
     def answers(self) -> list[Answer]:
         """What has been generated."""

@@ -33,12 +33,19 @@ class Base:
 
     @property
     def context(self) -> int | None:
-        """The longest sequence in tokens, where the config tells."""
+        """The longest sequence in tokens, where the config tells and the model is bound to it."""
         config = self.config()
+        if "relative_attention_num_buckets" in config:  # T5: its n_positions notes the pre-training, and binds nothing
+            return None
         for key in ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len"):
             if isinstance(config.get(key), int):
                 return int(config[key])
         return None
+
+    @property
+    def encoder_decoder(self) -> bool:
+        """Whether the config says that the model reads with an encoder and answers with a decoder."""
+        return bool(self.config().get("is_encoder_decoder"))
 
     def fingerprint(self) -> str:
         """SHA-256 over config and weights."""

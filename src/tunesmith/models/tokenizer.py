@@ -35,5 +35,5 @@ def clear_errors(base: Base, part: str) -> Iterator[None]:
         raise ContentError(
             f"cannot load the {part} of base '{base.name}'", where=str(base.folder),
             why=(str(error).strip().splitlines() or [type(error).__name__])[0],
-            mend="check that the folder is a complete causal language model in the Hugging Face layout",
+            mend="check that the folder is a complete language model in the Hugging Face layout",
         ) from error  # fmt: skip

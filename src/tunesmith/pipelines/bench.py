@@ -13,6 +13,7 @@ import torch
 from ..adapters.base import Adapter
 from ..core.errors import MissingError
 from ..data.template import PLAIN_TEMPLATE
+from ..data.tokenize import end_of_turn_id
 from ..engine import memory, precision
 from ..models import load
 from ..models.find import find
@@ -91,7 +92,7 @@ def save(bench: Bench, run: RunDir) -> Path:
 
 
 def stop_ids(model: Any, tokenizer: Any) -> set[int]:
-    """Tokens that end an answer: the tokenizer's end of sequence and the model's own list."""
+    """Tokens that end an answer: the tokenizer's end of sequence, the model's own list, the template's end of turn."""
     listed = getattr(model.generation_config, "eos_token_id", None)
-    ids = set(listed if isinstance(listed, list) else [listed])
-    return {int(i) for i in ids | {tokenizer.eos_token_id} if i is not None}
+    ids = {*(listed if isinstance(listed, list) else [listed]), tokenizer.eos_token_id, end_of_turn_id(tokenizer)}
+    return {int(i) for i in ids if i is not None}

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
 
 from ..core import files
 from ..core.errors import ConflictError, TunesmithError
-from ..evaluation.forgetting import general_rows
+from ..data.tokenize import Encoded
+from ..evaluation.forgetting import general_rows, scored
 from ..models import load
 from ..models.find import find
+from ..models.head import labelled
 from . import bench as benches
 from .rundir import RunDir
 
@@ -47,11 +48,10 @@ def merged(path: Path, out: Path, *, dtype: str) -> Parity:
     spec = run.recipe()
     exact = spec.model_copy(update={"training": spec.training.model_copy(update={"precision": "fp32"})})
     bench = benches.open_run(run, exact)
-    rows = [row.cut(PROBE_TOKENS).input_ids for row in general_rows(bench.tokenizer, PROBE_TOKENS)[:PROBE_ROWS]]
-    ids_BL = [torch.tensor(row, dtype=torch.long).unsqueeze(0) for row in rows]
-    before = _logits(bench.model, ids_BL)
+    rows = scored(bench.model, general_rows(bench.tokenizer, PROBE_TOKENS)[:PROBE_ROWS])
+    before = _logits(bench.model, rows)
     bench.adapter.merge()
-    _require_merged(_compare(before, _logits(bench.model, ids_BL)))
+    _require_merged(_compare(before, _logits(bench.model, rows)))
     files.make_folder(out.parent)
     temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
@@ -60,7 +60,7 @@ def merged(path: Path, out: Path, *, dtype: str) -> Parity:
             bench.tokenizer.save_pretrained(temporary)
         plain = _plain(temporary)
         _require_stored(bench.model, plain)
-        parity = _compare(before, _logits(plain, ids_BL))
+        parity = _compare(before, _logits(plain, rows))
         with files.writing(out):
             temporary.rename(out)
     finally:
@@ -77,19 +77,25 @@ def stored_dtype(path: Path) -> str:
 
 
 def _plain(folder: Path) -> Any:
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-    return model.to(load.device()).eval()
+    return load.from_folder(folder, torch.float32).to(load.device()).eval()
 
 
-def _logits(model: Any, rows: list[torch.Tensor]) -> list[torch.Tensor]:
+def _logits(model: Any, rows: list[Encoded]) -> list[torch.Tensor]:
+    """For each text, the logits [tokens, vocabulary] that it is scored by."""
     device = next(model.parameters()).device
     with torch.inference_mode():
-        return [model(input_ids=ids.to(device), use_cache=False).logits.float().cpu() for ids in rows]
+        return [_of_one(model, row, device).float().cpu() for row in rows]
+
+
+def _of_one(model: Any, row: Encoded, device: torch.device) -> torch.Tensor:
+    ids_BL = torch.tensor(row.input_ids, dtype=torch.long, device=device).unsqueeze(0)
+    weight_BL = torch.tensor(row.loss_weight, device=device).unsqueeze(0)
+    return labelled(model, ids_BL, torch.ones_like(ids_BL), weight_BL).logits_NV
 
 
 def _compare(before: list[torch.Tensor], after: list[torch.Tensor]) -> Parity:
     pairs = list(zip(before, after, strict=True))
-    tokens = sum(a.shape[1] for a, _ in pairs)
+    tokens = sum(len(a) for a, _ in pairs)
     largest = max(float((a - b).abs().max()) for a, b in pairs)
     same = sum(int((a.argmax(-1) == b.argmax(-1)).sum()) for a, b in pairs)
     return Parity(tokens, largest, same / tokens)

@@ -17,7 +17,7 @@ from ..data.load import Loaded, load
 from ..data.mix import repetitions
 from ..data.split import hold_out, overlapping
 from ..data.template import PLAIN_TEMPLATE, TemplateError
-from ..data.tokenize import Encoded, encode
+from ..data.tokenize import Encoded, encode_unrolled
 from ..engine.steps import DEFAULT_BATCH_SIZE, Steps
 from ..evaluation import gate
 from ..evaluation.compare import LOWER_IS_BETTER, resolve_metrics
@@ -67,8 +67,8 @@ class Prepared:
 
 def prepare(spec: RunSpec) -> Prepared:
     """Read, check, split and tokenize. Findings are in the audit; call `require_clean` before training."""
-    _compatible(spec)
     base = find(spec.base)
+    _compatible(spec, base)
     tokenizer = load_tokenizer(base, PLAIN_TEMPLATE)
     workbench = _Preparation(spec, base, tokenizer)
     train, repeats, validation, test = workbench.rows()
@@ -81,12 +81,17 @@ def prepare(spec: RunSpec) -> Prepared:
     )  # fmt: skip
 
 
-def _compatible(spec: RunSpec) -> None:
+def _compatible(spec: RunSpec, base: Base) -> None:
     """ContentError for parts of a recipe that cannot be had together."""
     if spec.method.rehearsal and spec.adapter.trains_base:
         raise ContentError(
             "method.rehearsal needs an adapter: in full fine-tuning no base is left to compare with",
             mend="use adapter: {type: lora}, or leave method.rehearsal out and mix in general rows (data.train)",
+        )
+    if spec.method.rehearsal and base.encoder_decoder:
+        raise ContentError(
+            f"method.rehearsal needs a base that writes text by itself: '{spec.base}' is an encoder-decoder",
+            mend="leave method.rehearsal out and mix in general rows (data.train)",
         )
     stopping = spec.training.early_stopping
     if stopping and stopping.metric != "loss":
@@ -114,9 +119,9 @@ class _Preparation:
         rows, kept = self._tokenize(train, check_prompts=True)
         repeats = [repeats[i] for i in kept]
         validation_rows, _ = self._tokenize(separate)
-        test_rows, _ = self._tokenize(test)
+        test_rows, _ = self._tokenize(test, last_only=True)
         if isinstance(data.validation, float):
-            inside, held_out = hold_out(rows.examples, data.validation, self.spec.seed)
+            inside, held_out = self._held_out(train, kept, data.validation)
             rows, validation_rows = rows.pick(inside), rows.pick(held_out)
             repeats = [repeats[i] for i in inside]
         seen = [i for i, count in enumerate(repeats) if count]
@@ -157,12 +162,34 @@ class _Preparation:
         kept = [i for i in range(len(train)) if i not in out]
         return [train[i] for i in kept], [repeats[i] for i in kept]
 
-    def _tokenize(self, examples: list[Example], *, check_prompts: bool = False) -> tuple[Rows, list[int]]:
-        """Tokens of the rows that can be shown and fit, and the indices of these rows."""
-        encoded = encode(self.tokenizer, examples)
-        self.audit.findings += checks.unrenderable(examples, encoded)
-        fine = [i for i, e in enumerate(encoded) if not isinstance(e, TemplateError)]
-        rows = Rows([examples[i] for i in fine], [e for e in encoded if not isinstance(e, TemplateError)])
+    def _held_out(self, train: list[Example], kept: list[int], share: float) -> tuple[list[int], list[int]]:
+        """Places in `kept` of (training, validation) rows; all pieces of an unrolled row go to the same side."""
+        whole = list(dict.fromkeys(kept))
+        _, held = hold_out([train[i] for i in whole], share, self.spec.seed)
+        out = {whole[i] for i in held}
+        sides: tuple[list[int], list[int]] = ([], [])
+        for place, row in enumerate(kept):
+            sides[row in out].append(place)
+        return sides
+
+    def _tokenize(
+        self, examples: list[Example], *, check_prompts: bool = False, last_only: bool = False
+    ) -> tuple[Rows, list[int]]:
+        """Tokens of the rows that can be shown and fit, and for each the index of the row that it comes from.
+
+        A row may come as several pieces (see `render_unrolled`); with `last_only`, as the last of them.
+        """
+        shown = encode_unrolled(self.tokenizer, examples)
+        self.audit.findings += checks.unrenderable(examples, shown)
+        self.audit.findings += checks.unrolled(examples, shown, last_only=last_only)
+        fine, rows = [], Rows()
+        for index, pieces in enumerate(shown):
+            if isinstance(pieces, TemplateError):
+                continue
+            for example, encoded in pieces[-1:] if last_only else pieces:
+                fine.append(index)
+                rows.examples.append(example)
+                rows.encoded.append(encoded)
         policy = self.spec.data.on_long
         self.audit.findings += checks.too_long(rows.examples, rows.encoded, self.max_length, policy)
         if policy == "drop":

@@ -48,7 +48,10 @@ def evaluate(prepared: Prepared, base: Score, tuned: Score, run: RunDir) -> Verd
     forgetting = Forgetting.between(base.general, tuned.general)
     verdict = judge(spec.gate, comparison.metrics, forgetting)
     facts, curves = run.read_json("run.json"), run.curves()
-    overfitting = overfit.judge(*curves, facts["kept_step"], stopped_early=facts["stopped_early"])
+    stopping = spec.training.early_stopping
+    overfitting = overfit.judge(
+        *curves, facts["kept_step"], stopped_early=facts["stopped_early"], watched=stopping.metric if stopping else "loss"
+    )
     run.write_lines("predictions.jsonl", _predictions(prepared, base.answers, tuned.answers, comparison))
     run.write_json(
         "evaluation.json",

@@ -35,10 +35,7 @@ data:
 {test}
 method:
   type: sft
-  # The base rereads texts of its own while it learns, so that it does not forget how to write.
-  # It costs about a tenth of the time; remove it when only your task counts.
-  rehearsal: {{rows: 256, every: 4, weight: 1.0}}
-
+{rehearsal}
 adapter: {{type: lora, r: {r}, alpha: {alpha}, targets: all-linear}}
 
 training:
@@ -54,6 +51,11 @@ evaluation:
 
 # What the tuned model must reach: gains over the base, on the lower bound of the 95 % interval.
 gate: {{require: {{{first}: {least}}}, max_forgetting: 0.10}}
+"""
+_REHEARSAL = """\
+  # The base rereads texts of its own while it learns, so that it does not forget how to write.
+  # It costs about a tenth of the time; remove it when only your task counts.
+  rehearsal: {rows: 256, every: 4, weight: 1.0}
 """
 _PLAIN = re.compile(r"[\w./~-]+", re.ASCII)
 _SPLIT_NOTE = """\
@@ -127,11 +129,13 @@ def _row(loaded: Loaded, index: int) -> str:
 def _text(loaded: Loaded, recipe: Path, name: str, base: str, train: Path, test: Path | None) -> str:
     metrics = _metrics(loaded)
     small = base.startswith("bundled/")
+    # An encoder-decoder writes nothing by itself that it could reread.
+    rehearsal = "" if find(base, recipe.parent).encoder_decoder else _REHEARSAL
     folder = recipe.parent.resolve()
     test_line = _SPLIT_NOTE.format(test=_relative(test, folder)) if test else ""
     return _TEMPLATE.format(
         file=loaded.path, rows=loaded.rows, format=loaded.format, recipe=recipe, name=name,
-        title=_plain(name), base=_plain(base),
+        title=_plain(name), base=_plain(base), rehearsal=rehearsal,
         train=_relative(train, folder), test=test_line, r=32 if small else 16, alpha=64 if small else 32,
         epochs=max(3, min(10, 5000 // max(1, loaded.rows))), learning_rate="2.0e-3" if small else "2.0e-4",
         rate_why="a base of 8 M parameters takes more than the usual 2e-4" if small else "the usual rate for LoRA",

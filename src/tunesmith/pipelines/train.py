@@ -69,7 +69,10 @@ def _arrange(prepared: Prepared, bench: Bench, world: World) -> None:
     """Lay the model out as the recipe's `devices` say."""
     devices = prepared.spec.training.devices
     if devices.activation_checkpointing:
-        bench.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        # transformers renamed it within 5; the older name still warns.
+        new = hasattr(bench.model, "activation_checkpointing_enable")
+        name = "activation_checkpointing" if new else "gradient_checkpointing"
+        getattr(bench.model, f"{name}_enable")(**{f"{name}_kwargs": {"use_reentrant": False}})
     if world.size == 1 or devices.strategy == "ddp":
         return
     optimizer = prepared.spec.training.optimizer.type

@@ -37,6 +37,8 @@ class SftSpec(Spec):
     """Supervised fine-tuning: cross entropy on the assistant's turns, end-of-turn included."""
 
     type: Literal["sft"] = "sft"
+    neftune_alpha: float | None = Field(default=None, gt=0)
+    """Noise on the embeddings in training (Jain et al. 2023, arXiv 2310.05914), 5 to 15 in the paper; null for none."""
     rehearsal: RehearsalSpec | None = None
     """Guard against forgetting; null for none."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -12,15 +13,23 @@ from ...adapters.base import Adapter
 from ...core.errors import ContentError
 from ...engine.objective import TorchBatch
 from ...inference.generate import Sampling, generate
-from ...models.head import logits_at
+from ...models.head import labelled, logits_at
+from ...models.targets import is_encoder_decoder
 from .config import RehearsalSpec, SftSpec
+from .neftune import noisy_embeddings
 
 
 class Sft:
     """Weighted cross entropy on labelled tokens.
 
     Sum over labelled tokens t of w_t * -log p(x_t | x_<t), in nats. The loop divides by the sum of w over the whole
-    optimizer step.
+    optimizer step. What an encoder-decoder is asked is told in `models.targets`.
+
+    A mixture of experts whose config.json says `"output_router_logits": true` adds `router_aux_loss_coef` x its
+    load-balancing loss, as in transformers; where the config leaves it off, as most published ones do, there is none.
+    It is a mean over a micro-batch, so it is summed here in proportion to the micro-batch's weight: divided by the
+    loop it is the weighted mean over the micro-batches. It is not a sum over tokens, though: with it, 1 x 8 and 8 x 1
+    are not quite the same training.
     """
 
     def __init__(self, spec: SftSpec):
@@ -36,16 +45,21 @@ class Sft:
                 "method.rehearsal needs an adapter: in full fine-tuning no base is left to compare with",
                 mend="use adapter: {type: lora}, or leave method.rehearsal out and mix in general rows (data.train)",
             )
+        if is_encoder_decoder(model):
+            raise ContentError(
+                "method.rehearsal needs a base that writes text by itself: this one is an encoder-decoder",
+                why="it answers a prompt and does not go on from nothing, so there is no text of its own to reread",
+                mend="leave method.rehearsal out and mix in general rows (data.train)",
+            )
         self._rehearsal = Rehearsal(self.spec.rehearsal, model, adapter, tokenizer, seed)
 
     def loss_sum(self, model: Any, batch: TorchBatch) -> Tensor:
-        """Sum over labelled tokens of weight x cross entropy; logits only where a label stands."""
-        weight_BL = F.pad(batch.loss_weight_BL[:, 1:], (0, 1))  # at t: the weight of predicting t + 1
-        wanted_BL = weight_BL > 0
-        logits_NV = logits_at(model, batch.input_ids_BL, batch.attention_mask_BL, wanted_BL)
-        targets_N = batch.input_ids_BL.roll(-1, dims=1)[wanted_BL]
-        loss_N = F.cross_entropy(logits_NV.float(), targets_N, reduction="none")
-        return (loss_N * weight_BL[wanted_BL]).sum()
+        """Sum over labelled tokens of weight x cross entropy, and the router's term where the base has one."""
+        alpha = self.spec.neftune_alpha
+        with noisy_embeddings(model, batch.attention_mask_BL, alpha) if alpha else nullcontext():
+            said = labelled(model, batch.input_ids_BL, batch.attention_mask_BL, batch.loss_weight_BL)
+        loss = (said.losses() * said.weight_N).sum()
+        return loss if said.router_loss is None else loss + said.router_loss * said.weight_N.sum()
 
     def regulariser(self, model: Any, step: int) -> Tensor | None:
         """The rehearsal's term, on the steps that have one."""
