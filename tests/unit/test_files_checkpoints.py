@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tunesmith.core import files, fingerprints
-from tunesmith.core.errors import OutputError
+from tunesmith.core.errors import ConflictError, OutputError
 from tunesmith.engine import checkpoint as checkpoints
 from tunesmith.engine.checkpoint import MANIFEST, Checkpoint, Checkpoints, rng_state, set_rng_state
 from tunesmith.engine.metrics_log import MetricsLog
@@ -46,6 +46,186 @@ def test_a_failed_write_keeps_the_old_content(tmp_path, monkeypatch):
     assert refused.value.exit_code == 7
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_failed_fsync_is_not_tried_again(tmp_path, monkeypatch):
+    """The system reports a lost page once; the next fsync of the same handle would succeed over it."""
+    tried = []
+
+    def lost(handle):
+        tried.append(handle)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(files.os, "fsync", lost)
+    with pytest.raises(OutputError, match="cannot write"):
+        files.write_text(tmp_path / "a.txt", "new")
+    assert len(tried) == 1
+    with pytest.raises(OutputError):
+        Checkpoints(tmp_path / "checkpoints").save(made(1))
+    assert len(tried) == 2
+    assert [p.name for p in tmp_path.rglob("*")] == ["checkpoints"]
+
+
+def test_an_interrupted_write_of_a_file_leaves_no_trace(tmp_path, monkeypatch):
+    def stop(handle):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files.os, "fsync", stop)
+    with pytest.raises(KeyboardInterrupt):
+        files.write_text(tmp_path / "a.txt", "new")
+    assert list(tmp_path.iterdir()) == []
+
+
+def failing(monkeypatch, owner, name, numbers):
+    """The calls of a function with these numbers (from 1) fail."""
+    real, calls = getattr(owner, name), []
+
+    def call(*arguments, **named):
+        calls.append(arguments)
+        if len(calls) in numbers:
+            raise OSError(errno.EIO, "Input/output error")
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(owner, name, call)
+    return calls
+
+
+def test_what_is_discarded_is_whole_or_gone_under_its_name(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b").write_text("x")
+    failing(monkeypatch, files.shutil, "rmtree", {1})
+    failing(monkeypatch, Path, "rename", {1})
+    files.discard(tmp_path / "a")
+    assert (tmp_path / "a" / "b").exists(), "its renaming failed: it stays as it was"
+    files.discard(tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+    [left] = files.leftovers(tmp_path)
+    files.discard(left)
+    files.discard(tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("fails", [{1}, {2}, {2, 3}], ids=["aside", "into place", "and back"])
+def test_a_checkpoint_that_cannot_be_replaced_is_not_lost(tmp_path, monkeypatch, fails):
+    store = Checkpoints(tmp_path)
+    store.save(made(1, 1.0))
+    with monkeypatch.context() as broken:
+        failing(broken, Path, "rename", fails)
+        with pytest.raises(OutputError, match="cannot write"):
+            store.save(made(1, 2.0))
+    found, complaints = store.newest_valid()
+    assert (found.trainable["w"][0, 0], complaints) == (1, [])
+    assert [p.name for p in tmp_path.iterdir()] == ["step-1"]
+
+
+def test_a_kill_between_two_renames_loses_no_checkpoint(tmp_path):
+    store = Checkpoints(tmp_path)
+    for step in (1, 2, 3, 4):
+        store.save(made(step))
+    store.path(4).rename(tmp_path / ".step-4.0123abcd.tmp")  # whole, its name still to come
+    (tmp_path / ".step-5.0123abcd.tmp").mkdir()  # begun
+    store.path(1).rename(tmp_path / ".step-1.0123abcd.tmp")  # on its way out, half of it gone
+    (tmp_path / ".step-1.0123abcd.tmp" / "state.json").unlink()
+    store.path(2).rename(tmp_path / ".step-3.0123abcd.tmp")  # another's
+    assert store.newest_valid()[0].step == 4
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-3", "step-4"]
+
+
+def test_a_damaged_checkpoint_that_cannot_be_set_aside_counts_for_nothing(tmp_path, monkeypatch):
+    store = Checkpoints(tmp_path)
+    for step in (1, 2, 3):
+        store.save(made(step))
+    (store.path(3) / "state.json").unlink()
+    with monkeypatch.context() as broken:
+        failing(broken, Path, "rename", {1})
+        found, [complaint] = store.newest_valid()
+    assert found.step == 2
+    assert "step-3 is damaged and could not be set aside (Input/output error)" in complaint
+    assert store.steps() == [1, 2]
+    store.prune(2, set())
+    assert store.steps() == [1, 2], "it takes no good one's place"
+    store.save(made(3))
+    assert store.steps() == [1, 2, 3]
+    assert store.newest_valid()[0].step == 3
+
+
+def test_pruning_is_no_reason_to_fail(tmp_path, monkeypatch):
+    store = Checkpoints(tmp_path)
+    for step in (1, 2, 3, 4):
+        store.save(made(step))
+    with monkeypatch.context() as broken:
+        failing(broken, files.shutil, "rmtree", {1, 3})
+        failing(broken, Path, "rename", {2})
+        store.prune(1, set())
+    assert store.steps() == [2, 3, 4] or store.steps() == [1, 3, 4]
+    for step in store.steps():
+        assert store.load(step).step == step
+    store.prune(1, set())
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-3", "step-4"], "two at least"
+
+
+def room(free, total=10**12):
+    return lambda folder: (total, total - free, free)
+
+
+NEEDED = 4 * 2 * 6 + len(rng_state()["cpu"]) + 2**20
+
+
+def test_a_checkpoint_that_has_no_room_is_not_begun(tmp_path, monkeypatch):
+    store = Checkpoints(tmp_path)
+    monkeypatch.setattr(files.shutil, "disk_usage", room(NEEDED - 1))
+    with pytest.raises(OutputError, match=r"cannot write .*: 1\.1 MB are needed, 1\.1 MB are free") as refused:
+        store.save(made(1))
+    assert refused.value.why == "the disk is full"
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(files.shutil, "disk_usage", room(NEEDED))
+    store.save(made(1))
+    assert store.steps() == [1]
+
+
+def test_a_file_system_that_tells_no_size_is_tried(tmp_path, monkeypatch):
+    store = Checkpoints(tmp_path)
+    monkeypatch.setattr(files.shutil, "disk_usage", room(0, total=0))
+    store.save(made(1))
+    failing(monkeypatch, files.shutil, "disk_usage", {1})
+    store.save(made(2))
+    assert store.steps() == [1, 2]
+
+
+def test_a_deleted_run_does_not_come_back(tmp_path):
+    with pytest.raises(OutputError) as refused:
+        Checkpoints(tmp_path / "run" / "checkpoints").save(made(1))
+    assert refused.value.why == files.GONE
+    run = RunDir.create(tmp_path / "run", resume=False)
+
+    def fill(folder):
+        run.path.rename(tmp_path / "elsewhere")
+        folder.mkdir(parents=True)  # as transformers' save_pretrained does
+
+    with pytest.raises(OutputError) as refused:
+        run.write_folder("adapter", fill)
+    assert refused.value.why == files.GONE
+    assert [p.name for p in tmp_path.iterdir()] == ["elsewhere"]
+
+
+def test_a_folder_of_leftovers_is_a_run_s_and_one_of_other_things_is_not(tmp_path):
+    (tmp_path / ".probe.0123abcd.tmp").touch()
+    (tmp_path / ".adapter.0123abcd.tmp").mkdir()
+    run = RunDir.create(tmp_path, resume=True)
+    assert len(list(tmp_path.iterdir())) == 2, "a run that is refused leaves all as it was"
+    run.tidy()
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / ".mine.tmp").touch()
+    with pytest.raises(ConflictError, match="holds other things"):
+        RunDir.create(tmp_path, resume=True)
+    assert [p.name for p in tmp_path.iterdir()] == [".mine.tmp"]
+
+
+def test_facts_of_none_are_taken_away(tmp_path):
+    run = RunDir(tmp_path)
+    run.update(status="paused", reason="the disk is full")
+    run.update(status="running", reason=None)
+    assert run.read_json("run.json").keys() == {"created", "status", "updated", "pid"}
 
 
 @pytest.mark.parametrize("place", ["file/below", "file/a/b"])
@@ -110,7 +290,7 @@ def test_pruning_keeps_the_newest_and_the_best(tmp_path):
     store = Checkpoints(tmp_path)
     for step in range(1, 7):
         store.save(made(step))
-    (tmp_path / ".step-9.0.tmp").mkdir()
+    (tmp_path / ".step-9.0123abcd.tmp").mkdir()
     store.prune(2, {2})
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-2", "step-5", "step-6"]
 
@@ -202,13 +382,16 @@ def test_random_numbers_go_on_where_they_were():
     assert torch.equal(torch.rand(4), first)
 
 
-def test_states_of_many_devices_keep_their_order(monkeypatch):
+def test_the_state_of_this_processes_device_is_put_back_where_there_is_one(monkeypatch):
     given = []
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "set_rng_state_all", given.extend)
-    state = {"cpu": torch.get_rng_state()} | {f"cuda.{i}": torch.tensor([i]) for i in range(12)}
+    monkeypatch.setattr(torch.cuda, "set_rng_state", given.append)
+    state = {"cpu": torch.get_rng_state(), "cuda": torch.tensor([7])}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     set_rng_state(state)
-    assert [int(s) for s in given] == list(range(12))
+    assert given == []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    set_rng_state(state)
+    assert [int(s) for s in given] == [7]
 
 
 def log_steps(path: Path):

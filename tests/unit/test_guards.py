@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_loss import _plan, _rows, _trained, _training
+from test_loss import _plan, _rows, _training
 
 import tiny
 from tunesmith.adapters.config import LoraSpec

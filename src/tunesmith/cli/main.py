@@ -89,16 +89,17 @@ def _run(arguments: list[str]) -> int:
 def _told(error: OSError) -> TunesmithError | None:
     """An error of the system that no part expected, for people; None where it says nothing about the disk.
 
-    Not every refusal is of a write: a file that is there and cannot be read is told as that.
+    A refusal does not say what was refused: a file that is there and cannot be read was to be read, for writes replace
+    a file and never open it; else it may have been either.
     """
     place, why = str(error.filename or ""), error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EROFS, errno.EDQUOT):
         return OutputError(f"cannot write {place}".strip(), why=why, mend="free space or choose another folder")
     if error.errno not in (errno.EACCES, errno.EPERM):
         return None
-    if place and os.path.exists(place) and not os.access(place, os.R_OK):  # noqa: PTH110 - may be a file's number
+    if place and os.access(place, os.F_OK) and not os.access(place, os.R_OK):
         return MissingError(f"cannot read {place}", why=why, mend="ask for the right to read it, or name another")
-    return OutputError(f"cannot write {place}".strip(), why=why, mend="choose a folder that you may write to")
+    return OutputError(f"cannot read or write {place}".strip(), why=why, mend="choose a place that you may write to")
 
 
 def _failed(error: TunesmithError) -> int:

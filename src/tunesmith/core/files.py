@@ -6,26 +6,32 @@ import errno
 import json
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from .errors import OutputError, TunesmithError
 
+FULL = ("the disk is full", "the disk quota is used up")
+GONE = "the folder is gone"
+
 _REASONS = {
-    errno.ENOSPC: ("the disk is full", "free some space, then run the same command with --resume"),
-    errno.EDQUOT: ("the disk quota is used up", "free some space, then run the same command with --resume"),
+    errno.ENOSPC: (FULL[0], "free some space, then run the same command again"),
+    errno.EDQUOT: (FULL[1], "free some space, then run the same command again"),
     errno.EROFS: ("the file system is read-only", "choose a folder that can be written"),
     errno.EACCES: ("permission denied", "choose a folder that you may write to"),
     errno.EPERM: ("permission denied", "choose a folder that you may write to"),
     errno.ENOTDIR: ("a part of the path is not a folder", "choose another folder"),
-    errno.ENOENT: ("the folder is gone", "restore the folder, or start again with another --out"),
+    errno.ENOENT: (GONE, "restore the folder, or start again with another --out"),
 }
 
 _NUMBER_IN_TEXT = re.compile(r"\(os error (\d+)\)")
 """How libraries written in Rust (safetensors) tell of a failed write: no OSError, its number in their text."""
+
+_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 
 @contextmanager
@@ -58,6 +64,21 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+def require_space(folder: Path, size: int) -> None:
+    """OutputError when fewer than `size` bytes are free where `folder` lies; nothing is written then.
+
+    A file system that does not tell its size (some network ones say 0 of 0) is believed when it refuses a write.
+    """
+    try:
+        total, _, free = shutil.disk_usage(folder)
+    except OSError:
+        return
+    if total and free < size:
+        error = _output_error(folder, errno.ENOSPC, "")
+        error.what += f": {size / 1e6:,.1f} MB are needed, {free / 1e6:,.1f} MB are free"
+        raise error
+
+
 def sync_folder(path: Path) -> None:
     """Make renames inside a folder durable."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -67,9 +88,69 @@ def sync_folder(path: Path) -> None:
         os.close(handle)
 
 
+def beside(path: Path) -> Path:
+    """A hidden name beside `path` for what is not finished or no longer wanted; known by `leftovers` after a kill."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """What lies in a folder under names of `beside`."""
+    return [entry for entry in folder.iterdir() if _LEFTOVER.fullmatch(entry.name)]
+
+
+def discard(path: Path) -> None:
+    """Remove a file or a folder as far as that goes; nobody depends on it, so an error is no failure.
+
+    A folder is renamed first: under its own name it is whole or absent, never half.
+    """
+    with suppress(OSError):
+        if path.is_symlink() or not path.is_dir():
+            path.unlink()
+            return
+        shutil.rmtree(path if _LEFTOVER.fullmatch(path.name) else path.rename(beside(path)))
+
+
+def put_folder(new: Path, final: Path) -> None:
+    """Give a finished folder its name, durably. OSError.
+
+    What had the name is first renamed to one of `beside` and deleted last: at each moment the old or the new one is
+    there, whole. A folder's name cannot be taken over in one rename.
+    """
+    old = beside(final)
+    if os.path.lexists(final):
+        final.rename(old)
+    try:
+        new.rename(final)
+    except BaseException:
+        with suppress(OSError):
+            old.rename(final)
+        raise
+    sync_folder(final.parent)
+    discard(old)
+
+
+@contextmanager
+def staying(folder: Path) -> Iterator[None]:
+    """FileNotFoundError when inside the block the folder was deleted, or another took its place.
+
+    For code that would create it anew. The handle keeps the folder's number from being given to another.
+    """
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield
+        if not os.path.samestat(os.fstat(handle), folder.stat()):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
+    finally:
+        os.close(handle)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a whole file or none of it: a temporary file beside it, fsync, one rename, fsync of the folder."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    """Write a whole file or none of it: a temporary file beside it, fsync, one rename, fsync of the folder.
+
+    After an error nothing is tried again on the same handle: the system reports a lost page once, and a second fsync
+    would say that all is well.
+    """
+    temporary = beside(path)
     with writing(path):
         try:
             with temporary.open("wb") as file:
@@ -77,8 +158,8 @@ def write_bytes(path: Path, content: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
+        except BaseException:
+            discard(temporary)
             raise
         sync_folder(path.parent)
 

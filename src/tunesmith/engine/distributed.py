@@ -108,9 +108,9 @@ class World:
 ALONE = World()
 
 
-def _sendable(error: Exception | None) -> TunesmithError | None:
-    """An error that can travel: ours as it is, another one as its words."""
-    if error is None or isinstance(error, TunesmithError):
+def _sendable(error: Exception | None) -> Exception | None:
+    """An error that can travel: ours and Python's own as they are, another one as its words."""
+    if error is None or isinstance(error, TunesmithError) or type(error).__module__ == "builtins":
         return error
     return TunesmithError(f"unexpected: {type(error).__name__}: {error}")
 

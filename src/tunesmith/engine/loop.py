@@ -40,6 +40,8 @@ from .watchdog import Watchdog
 _SHADOW = "ema|"
 """Before the names of mean weights among a checkpoint's optimizer tensors."""
 
+_STRIDE = 1_000_003
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -104,7 +106,7 @@ class Loop:
         self.total_steps = self._steps.total
         cadence = self._steps.resolve_cadence(spec)
         self._evaluate_every, self._checkpoint_every = cadence.evaluate_every, cadence.checkpoint_every
-        self._checkpoints = Checkpoints(plan.folder)
+        self._checkpoints = Checkpoints(plan.folder, plan.world)
         self._peak_rate = float(spec.learning_rate)
         self._optimizer = optim.build(spec, plan.trainable, plan.model, self._peak_rate)
         self._warmup = schedule.warmup_steps(spec.warmup, self.total_steps)
@@ -239,7 +241,7 @@ class Loop:
         if checkpoint is None:
             self.plan.log.rewind(-1)
             return
-        self._check_identity(checkpoint.state["identity"])
+        self.plan.world.only_main(lambda: self._check_identity(checkpoint.state["identity"]))
         if checkpoint.state["threads"] != torch.get_num_threads():
             self._warn("the number of threads differs from before: last digits may differ too")
         self._put_weights(checkpoint.trainable)
@@ -248,7 +250,10 @@ class Loop:
         )
         if self._ema:
             self._ema.load(self._kept_weights(checkpoint))
-        set_rng_state(checkpoint.rng)
+        if checkpoint.rng:
+            set_rng_state(checkpoint.rng)
+        else:  # this process has no state from before: draw from a seed that no other has
+            torch.manual_seed(self.plan.seed + self.plan.world.rank + _STRIDE * checkpoint.step)
         stored = checkpoint.state["progress"]
         stored["train_curve"] = [(int(s), float(v)) for s, v in stored["train_curve"]]
         stored["validation_curve"] = [(int(s), float(v)) for s, v in stored["validation_curve"]]

@@ -6,12 +6,12 @@ import shlex
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from ..core import ids
-from ..core.errors import ConflictError, ContentError, InterruptedRunError, TunesmithError
+from ..core import files, ids
+from ..core.errors import ConflictError, ContentError, InterruptedRunError, OutputError, TunesmithError
 from ..core.events import Phase, PhaseEnded, PhaseStarted, Sink, silent
 from ..engine import distributed, guards, precision
 from ..evaluation.gate import Verdict
@@ -22,7 +22,7 @@ from .prepare import Prepared, prepare
 from .recipe import RunSpec
 from .rundir import RunDir
 from .score import Score, evaluate, score
-from .train import identity, train
+from .train import identity, require_possible, train
 
 
 class Journey:
@@ -56,6 +56,7 @@ class Journey:
         with self._phase("check"):
             prepared = prepare(self._wanted)
             prepared.require_clean()
+            require_possible(prepared, self._world)
         return prepared
 
     def open(self) -> RunDir:
@@ -69,13 +70,16 @@ class Journey:
         prepared = self.prepared
         known = self._earlier()
         self.times = known.get("times", {}) | self.times
+        self.run.tidy()
         self.run.write_recipe(prepared.spec)
         self.run.write_json("data-audit.json", prepared.audit.as_json())
         self._opened = True
+        self.run.reserve()
         self.run.update(
             id=known.get("id") or ids.run_id(prepared.spec.name),
             name=prepared.spec.name,
             status="running",
+            reason=None,
             base=prepared.base.name,
             base_fingerprint=prepared.base.fingerprint(),
             tokenizer_fingerprint=prepared.base.tokenizer_fingerprint(),
@@ -97,7 +101,7 @@ class Journey:
             except TunesmithError:
                 # Nothing was trained: leave no folder that a corrected recipe would stumble over.
                 if self._new and self._world.main:
-                    shutil.rmtree(self.run.path)
+                    shutil.rmtree(self.run.path, ignore_errors=True)
                 raise
         return self.bench
 
@@ -150,19 +154,44 @@ class Journey:
 
     @contextmanager
     def status(self) -> Iterator[None]:
-        """Writes into an opened run's `run.json` how the block ended; an interruption says how to go on."""
+        """Writes into an opened run's `run.json` how the block ended, and tells how to go on.
+
+        "interrupted" by a signal; "paused" when the output could not be written, with the reason; "failed" otherwise.
+        """
         try:
             with guards.interruptible():
                 yield
         except InterruptedRunError as error:
-            if self._opened:
-                self.run.update(status="interrupted")
+            self._ended("interrupted")
             error.mend = f"continue with: {self._again()}" if self._opened else "run the same command again"
             raise
-        except BaseException:
-            if self._opened and self.run.path.is_dir():
-                self.run.update(status="failed")
+        except OutputError as error:
+            self._ended("paused", reason=error.why)
+            error.mend = self._mend(error)
             raise
+        except BaseException:
+            self._ended("failed")
+            raise
+        if self._opened:
+            self.run.release()
+
+    def _ended(self, status: str, **facts: Any) -> None:
+        """How the run ended, as far as it can still be written: what ended it is what counts."""
+        if not self._opened:
+            return
+        self.run.release()
+        if (self.run.path / "run.json").is_file():
+            with suppress(OutputError, OSError, ValueError):
+                self.run.update(status=status, **facts)
+
+    def _mend(self, error: OutputError) -> str | None:
+        """What to do about output that cannot be written, and the command that goes on then."""
+        go_on = f"continue with: {self._again()}" if self._opened else "run the same command with --resume"
+        if error.why in files.FULL:
+            return f"free some space, then {go_on}"
+        if self._opened and error.why != files.GONE:
+            return f"when the folder can be written again, {go_on}"
+        return error.mend
 
     def _earlier(self) -> dict[str, Any]:
         """`run.json` of the run that is continued; ConflictError when its training was of something else."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import uuid
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,16 @@ _LOCK_HEADER = "# Everything resolved: what ran. `tunesmith run` takes this file
 _FIRST_FILES = ("recipe.lock.yaml", "run.json")
 """By these a folder is known as a run's, however early the run was killed."""
 
+_ROOM = 2**16
+"""Bytes: more than `run.json` takes on a file system of large blocks."""
+
 
 class RunDir:
     """The files of one run. Every whole-file write is atomic."""
 
     def __init__(self, path: Path):
         self.path = path
+        self._room: Path | None = None
 
     @staticmethod
     def create(path: Path, *, resume: bool) -> RunDir:
@@ -38,17 +41,14 @@ class RunDir:
             )
         if path.is_dir() and not resume:
             raise ConflictError(f"{path} is there already", mend="add --resume to continue it, or choose another --out")
-        if path.is_dir() and any(path.iterdir()) and not any((path / name).exists() for name in _FIRST_FILES):
+        if path.is_dir() and _holds_other_things(path):
             raise ConflictError(f"{path} holds other things and no run", mend="choose another --out")
         files.make_folder(path)
-        run = RunDir(path)
-        probe = path / f".probe-{uuid.uuid4().hex[:8]}"
+        probe = files.beside(path / "probe")
         with files.writing(path):
             probe.touch()
             probe.unlink()
-            for leftover in path.glob(".*.tmp"):  # of writes that a kill cut short
-                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-        return run
+        return RunDir(path)
 
     @staticmethod
     def open(path: Path) -> RunDir:
@@ -130,27 +130,51 @@ class RunDir:
         return RunSpec.model_validate(yaml.safe_load(self.recipe_text()))
 
     def update(self, **facts: Any) -> None:
-        """Change keys of `run.json`, creating it at first."""
+        """Change keys of `run.json`, creating it at first. None takes a key away."""
         file = self.path / "run.json"
         known = json.loads(file.read_text("utf-8")) if file.is_file() else {"created": clock.now()}
-        self.write_json("run.json", known | facts | {"updated": clock.now(), "pid": os.getpid()})
+        facts = known | facts | {"updated": clock.now(), "pid": os.getpid()}
+        self.write_json("run.json", {key: value for key, value in facts.items() if value is not None})
+
+    def tidy(self) -> None:
+        """Remove what writes left that a kill cut short; only once it is certain that this run goes on."""
+        for leftover in files.leftovers(self.path):
+            files.discard(leftover)
+
+    def reserve(self) -> None:
+        """Set a little room aside, so that `run.json` can tell how a run ended even where others filled the disk."""
+        self._room = files.beside(self.path / "room")
+        with files.writing(self._room):
+            self._room.write_bytes(os.urandom(_ROOM))  # noise, for a file system may store zeros in no room
+
+    def release(self) -> None:
+        """Give the room back."""
+        if self._room:
+            files.discard(self._room)
 
     def write_folder(self, name: str, fill: Callable[[Path], None]) -> Path:
         """Put a folder in place whole: filled beside it, synced, then renamed over what was there."""
-        final, temporary = self.path / name, self.path / f".{name}.{uuid.uuid4().hex[:8]}.tmp"
+        final = self.path / name
+        temporary = files.beside(final)
         with files.writing(final):
             try:
-                temporary.mkdir()
-                fill(temporary)
+                with files.staying(self.path):  # libraries make their folder, and its parents, when it is not there
+                    temporary.mkdir()
+                    fill(temporary)
                 for file in (entry for entry in temporary.rglob("*") if entry.is_file()):
                     with file.open("rb") as handle:
                         os.fsync(handle.fileno())
                 files.sync_folder(temporary)
-                if final.exists():
-                    shutil.rmtree(final)
-                temporary.rename(final)
-                files.sync_folder(self.path)
+                files.put_folder(temporary, final)
             except BaseException:
-                shutil.rmtree(temporary, ignore_errors=True)
+                files.discard(temporary)
+                with suppress(OSError):
+                    self.path.rmdir()  # goes only when empty: then it was deleted and made again
                 raise
         return final
+
+
+def _holds_other_things(folder: Path) -> bool:
+    """Whether something is there, and neither a run nor what is left of one that was killed at its very beginning."""
+    names = {entry.name for entry in folder.iterdir()} - {entry.name for entry in files.leftovers(folder)}
+    return bool(names) and names.isdisjoint(_FIRST_FILES)

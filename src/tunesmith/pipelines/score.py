@@ -49,9 +49,8 @@ def evaluate(prepared: Prepared, base: Score, tuned: Score, run: RunDir) -> Verd
     verdict = judge(spec.gate, comparison.metrics, forgetting)
     facts, curves = run.read_json("run.json"), run.curves()
     stopping = spec.training.early_stopping
-    overfitting = overfit.judge(
-        *curves, facts["kept_step"], stopped_early=facts["stopped_early"], watched=stopping.metric if stopping else "loss"
-    )
+    watched = stopping.metric if stopping else "loss"
+    overfitting = overfit.judge(*curves, facts["kept_step"], stopped_early=facts["stopped_early"], watched=watched)
     run.write_lines("predictions.jsonl", _predictions(prepared, base.answers, tuned.answers, comparison))
     run.write_json(
         "evaluation.json",

@@ -55,6 +55,17 @@ def train(
     return outcome, bench
 
 
+def require_possible(prepared: Prepared, world: World) -> None:
+    """ContentError for what cannot be trained in this many processes."""
+    training = prepared.spec.training
+    if world.size > 1 and training.devices.strategy == "fsdp" and training.optimizer.type != "adamw":
+        raise ContentError(
+            f"the optimizer {training.optimizer.type} does not work on weights that FSDP shares out",
+            where="training.optimizer",
+            mend="set training.optimizer: adamw, or training.devices.strategy: ddp",
+        )
+
+
 def identity(prepared: Prepared) -> dict[str, str]:
     """What must not change between a checkpoint and its continuation."""
     return {
@@ -73,16 +84,8 @@ def _arrange(prepared: Prepared, bench: Bench, world: World) -> None:
         new = hasattr(bench.model, "activation_checkpointing_enable")
         name = "activation_checkpointing" if new else "gradient_checkpointing"
         getattr(bench.model, f"{name}_enable")(**{f"{name}_kwargs": {"use_reentrant": False}})
-    if world.size == 1 or devices.strategy == "ddp":
-        return
-    optimizer = prepared.spec.training.optimizer.type
-    if optimizer != "adamw":
-        raise ContentError(
-            f"the optimizer {optimizer} does not work on weights that FSDP shares out",
-            where="training.optimizer",
-            mend="set training.optimizer: adamw, or training.devices.strategy: ddp",
-        )
-    distributed.shard(bench.model, world)
+    if devices.strategy == "fsdp":
+        distributed.shard(bench.model, world)
 
 
 def _gathered(prepared: Prepared, bench: Bench) -> Bench:
