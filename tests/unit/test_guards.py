@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from test_loss import _plan, _rows, _training
 
 import tiny
@@ -116,11 +117,39 @@ def test_what_is_not_finite_leaves_every_checkpoint_clean(bad: float, tmp_path: 
     outcome, _, said = _run(tmp_path, _Sometimes({3: bad, 4: bad}), training, rows=24)
     assert outcome.progress.skipped == [3, 4]
     assert len(said) == 2
-    from safetensors.torch import load_file
-
     files = list((tmp_path / "checkpoints").rglob("*.safetensors"))
     assert len(files) == 18
     for file in files:
+        assert all(torch.isfinite(t.float()).all() for t in load_file(file).values()), file
+
+
+class _SteepAtOnce(Sft):
+    """A finite loss whose gradient is not: the root at zero has an infinite slope."""
+
+    calls = 0
+
+    def loss_sum(self, model: Any, batch: TorchBatch) -> torch.Tensor:
+        self.calls += 1
+        loss = super().loss_sum(model, batch)
+        return loss + (loss - loss.detach()).abs().sqrt() if self.calls == 3 else loss
+
+
+def test_a_gradient_that_is_not_finite_under_a_finite_loss_is_skipped(tmp_path: Path) -> None:
+    outcome, adapter, _ = _run(tmp_path, _SteepAtOnce(SftSpec()), _training(batch_size=4, epochs=1), rows=24)
+    assert outcome.progress.skipped == [3]
+    assert all(math.isfinite(loss) for _, loss in outcome.progress.train_curve)
+    assert all(torch.isfinite(p).all() for p in adapter.parameters().values())
+
+
+def test_a_base_with_a_broken_weight_ends_the_run_and_writes_no_checkpoint_of_it(tmp_path: Path) -> None:
+    model, adapter = tiny.model(), Lora(LoraSpec(r=2))
+    adapter.attach(model)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[5, 0] = math.nan
+    training = _training(batch_size=4, epochs=2, checkpoint_every=1)
+    with pytest.raises(TunesmithError, match="10 optimizer steps in a row"):
+        Loop(_plan(tmp_path, model, adapter.parameters(), _rows(80), training)).run(resume=False)
+    for file in (tmp_path / "checkpoints").rglob("*.safetensors"):
         assert all(torch.isfinite(t.float()).all() for t in load_file(file).values()), file
 
 
