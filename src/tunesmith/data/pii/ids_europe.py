@@ -29,9 +29,16 @@ def german_tax_id(number: str) -> bool:
     return len(often) == 1 and often[0] in (2, 3) and mod11_10(number)
 
 
+_CORSICA = {"2A": "19", "2B": "18"}
+
+
 def french_nir(text: str) -> bool:
     """NIR: sex, year, month, department, commune, order, and 97 minus the rest modulo 97; Corsica is 2A and 2B."""
-    number = int(text[:13].replace("2A", "19").replace("2B", "18"))
+    if text[5:7] in _CORSICA:
+        text = text[:5] + _CORSICA[text[5:7]] + text[7:]
+    if not text.isdigit():
+        return False
+    number = int(text[:13])
     month = int(text[3:5])
     return (1 <= month <= 12 or 20 <= month <= 42 or month >= 50) and 97 - number % 97 == int(text[13:])
 
@@ -83,7 +90,9 @@ def personnummer(number: str) -> bool:
     return is_day(2000, month, day - 60 if day > 60 else day) and luhn(ten)
 
 
-_CF = r"[A-Z]{6}[0-9LMNPQRSTUV]{2}[ABCDEHLMPRST][0-9LMNPQRSTUV]{2}[A-Z][0-9LMNPQRSTUV]{3}[A-Z]"  # letters for digits where two people would have the same code
+# Where two people would have the same code, letters stand for digits.
+_N = "[0-9LMNPQRSTUV]"
+_CF = rf"[A-Z]{{6}}{_N}{{2}}[ABCDEHLMPRST]{_N}{{2}}[A-Z]{_N}{{3}}[A-Z]"
 
 UK_NINO = NumberId(
     "uk_nino",
@@ -107,9 +116,7 @@ FR_NIR = NumberId(
     "fr_nir",
     shape(r"[1-478] ?[0-9]{2} ?[0-9]{2} ?[0-9][0-9AB] ?[0-9]{3} ?[0-9]{3} ?[0-9]{2}"),
     None,
-    lambda text: (
-        not text[6].isalpha() or text[5] == "2" and french_nir(text) if text[6].isalpha() else french_nir(text)
-    ),
+    french_nir,
     words("nir", r"s[ée]curit[ée] sociale", "insee", "num[ée]ro de s[ée]cu"),
 )
 ES_DNI = NumberId(

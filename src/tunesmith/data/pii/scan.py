@@ -45,10 +45,7 @@ def signals(text: str) -> int:
 
 
 def _holds(text: str, parts: Sequence[str]) -> bool:
-    for part in parts:  # a loop, not any(): half the time
-        if part in text:
-            return True
-    return False
+    return any(part in text for part in parts)
 
 
 @cache

@@ -39,6 +39,7 @@ _CLASSES = _classes()
 _FEWEST_DIGITS = 6  # in a number that is a find; a short IPv4 address has four,
 _SHORTEST_TOKEN = 15
 _IN_TOKEN = np.isin(np.arange(10), (_DIGIT, _LETTER, _JOINER, _MINUS))
+_SEPARATOR = np.isin(np.arange(10), (0, _DOT, _MINUS))
 _GAP, _WIDE_GAP = 3, 7  # bytes from digit to digit with two separators between, of one byte or of up to three
 
 
@@ -91,7 +92,7 @@ def _numbers(digits: NDArray[np.int64], classes: NDArray[np.uint8]) -> NDArray[n
     code = (gaps == 2) & (after == _LETTER)
     dotted = np.flatnonzero((gaps == 2) & (after == _DOT))
     follow = np.diff(digits[dotted]) == np.diff(dotted) + 1  # nothing but digits from one dot to the next
-    joined = (gaps == 1) | (gaps <= _WIDE_GAP) & (after == _WIDE) | (gaps <= _GAP) & (np.isin(after, (0, _DOT, _MINUS)))
+    joined = (gaps == 1) | (gaps <= _WIDE_GAP) & (after == _WIDE) | (gaps <= _GAP) & (_SEPARATOR[after])
     starts = np.flatnonzero(np.append(True, ~joined))
     lengths = np.diff(np.append(starts, len(digits)))
     return np.concatenate([digits[starts[lengths >= _FEWEST_DIGITS]], digits[:-1][code], digits[dotted[:-1][follow]]])
