@@ -14,7 +14,7 @@ _CARD = re.compile(
 # Issuers' prefixes and lengths (ISO/IEC 7812): Visa, Mastercard, American Express, Diners, Discover, JCB, UnionPay.
 _ISSUERS = re.compile(
     r"4(?:\d{15}|\d{18})|(?:5[1-5]|222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d+(?<=^\d{16})|3[47]\d{13}"
-    r"|3(?:0[0-5]|[689]\d)\d{11}|(?:6011|64[4-9]\d|65\d\d)\d{12,15}|35(?:2[89]|[3-8]\d)\d{12,15}"
+    r"|3(?:0[0-5]|[689]\d)\d{11}|(?:6011|64[4-9]\d|65\d\d)\d{12,15}|35\d{14,17}"
     r"|(?:2131|1800)\d{11}|62\d{14,17}"
 )
 # Old Visa numbers of 13 digits and Maestro's of 12 and more look like trade numbers: these ask for a word.

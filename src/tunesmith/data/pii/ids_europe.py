@@ -6,7 +6,7 @@ import re
 from collections import Counter
 
 from .checksums import DNI_LETTERS, is_day, luhn, mod11_10, weighted
-from .hits import CODE, DIGITS, words
+from .hits import CODE, DIGITS, LONG, words
 from .ids import NumberId, shape
 
 _NOT_NINO = {"BG", "GB", "KN", "NK", "NT", "TN", "ZZ"}
@@ -59,8 +59,14 @@ _ODD = dict(
 )  # fmt: skip
 
 
+_HOMOCODIA = str.maketrans("LMNPQRSTUV", "0123456789")
+
+
 def codice_fiscale(text: str) -> bool:
     """Italian tax code: odd places by a table, even ones by their rank, the sum modulo 26 is the last letter."""
+    day = int(text[9:11].translate(_HOMOCODIA))
+    if not (1 <= day <= 31 or 41 <= day <= 71):  # women's days count from 41
+        return False
     total = sum(_ODD[c] for c in text[:15:2])
     total += sum(int(c) if c.isdigit() else ord(c) - ord("A") for c in text[1:15:2])
     return total % 26 == ord(text[15]) - ord("A")
@@ -118,6 +124,7 @@ FR_NIR = NumberId(
     None,
     french_nir,
     words("nir", r"s[ée]curit[ée] sociale", "insee", "num[ée]ro de s[ée]cu"),
+    LONG | CODE,
 )
 ES_DNI = NumberId(
     "es_dni",

@@ -48,9 +48,10 @@ BR_CNPJ = NumberId(
     cnpj,
     words("cnpj"),
 )
+# Three groups of four, and not the beginning or the end of a card's four.
 IN_AADHAAR = NumberId(
     "in_aadhaar",
-    shape(r"[2-9][0-9]{3}[ -][0-9]{4}[ -][0-9]{4}"),
+    shape(r"[2-9](?<![0-9][ -].)[0-9]{3}([ -])[0-9]{4}\1[0-9]{4}(?![ -][0-9])"),
     shape(r"[2-9][0-9]{11}"),
     verhoeff,
     words("aadhaar", "aadhar", "uidai"),

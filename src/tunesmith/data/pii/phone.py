@@ -32,16 +32,17 @@ _STRONG = (
     r"(?:\([1-9][0-9]\) ?|[1-9][0-9] )9?[0-9]{4}-[0-9]{4}",
     r"[1-9][0-9] [0-9]{3} [0-9]{2} [0-9]{2}|[6-9][0-9]{2} [0-9]{2} [0-9]{2} [0-9]{2}",
 )
-_WEAK = rf"\(?[0-9](?:(?:{_S}|[/()]){{0,2}}[0-9]){{6,12}}"
+_WEAK = rf"(?:\([0-9]{{1,5}}\){_S}?)?[0-9](?:{_S}{{0,2}}[0-9]){{4,12}}"
 _PHONE = re.compile(rf"(?:(?P<strong>{'|'.join(_STRONG)})|{_WEAK}){END}")
 
 _DATE = re.compile(
     r"(?:(?:19|20)[0-9]{2}([-/. ]?)[01][0-9]\1[0-3][0-9]|[0-3]?[0-9]([-/. ])[0-3]?[0-9]\2(?:19|20)?[0-9]{2})"
-    r"(?:[ .\-/]*[0-9]{1,4})*"
+    r"(?:[ T][0-9]{1,4})?"
 )
+_GROUP = re.compile(r"[0-9]+")
 _YEARS = re.compile(r"(?:.*\D)?(?:19|20)[0-9]{2}[-\u2010-\u2013](?:19|20)[0-9]{2}")
 _WORDS = words(
-    r"tel\.?", r"t[ée]l[ée]phon\w*", r"phones?", r"phoned", r"call(?:s|ed|ing|back)?", "mobile", "cell", "cellphone",
+    r"t[ée]l\.?", r"t[ée]l[ée]phon\w*", r"phones?", r"phoned", r"call(?:s|ed|ing|back)?", "mobile", "cell", "cellphone",
     "landline", "fax", "dial(?:led|ling)?", "text(?: me| us| him| her| them)?", "sms", "whatsapp", "hotline",
     "voicemail", "contact(?: me| us| him| her)?", "reach (?:me|us|him|her|them)", "rings?", "rang",
     "(?:my|his|her|our|their) (?:new )?number",
@@ -72,5 +73,6 @@ class Phone:
             return False
         if not found.startswith("+") and (_DATE.fullmatch(found) or _YEARS.fullmatch(found)):
             return False
-        enough = digits >= (8 if found[0] in "0(" else 9)
+        # Eight digits in two groups may be times of the day (0930-1715); in more groups, or in brackets, they are none.
+        enough = digits >= 9 or found[0] == "(" or len(_GROUP.findall(found)) > 2
         return (match["strong"] is not None and enough) or near(_WORDS, text, *match.span())

@@ -23,7 +23,7 @@ class Token:
 
     kind: str
     pattern: re.Pattern[str]
-    mixed: bool = True
+    mixed: bool = False
     needs: int = START
 
     def find(self, text: str) -> Iterator[Hit]:
@@ -36,7 +36,7 @@ class Token:
                 yield Hit(self.kind, *match.span())
 
 
-def _token(kind: str, pattern: str, *, mixed: bool = True) -> Token:
+def _token(kind: str, pattern: str, *, mixed: bool = False) -> Token:
     return Token(kind, re.compile(pattern + _B), mixed)
 
 
@@ -45,16 +45,16 @@ TOKENS = (
     _token("github_token", r"gh[pousr]_[A-Za-z0-9]{36,251}"),
     _token("github_token", r"github_pat_[A-Za-z0-9_]{22,255}"),
     _token("gitlab_token", r"gl(?:pat|ptt|dt|rt|cbt)-[A-Za-z0-9_\-]{20,}"),
-    _token("slack_token", r"xox[abeoprs]-[A-Za-z0-9\-]{10,}"),
+    _token("slack_token", r"xox[abeoprs]-[A-Za-z0-9\-]{10,}", mixed=True),
     _token("slack_token", r"hooks\.slack\.com/services/T[A-Z0-9]{6,}/B[A-Z0-9]{6,}/[A-Za-z0-9]{16,}"),
     _token("stripe_key", r"[rs]k_(?:live|test)_[A-Za-z0-9]{16,}"),
     _token("stripe_key", r"whsec_[A-Za-z0-9+/]{24,}={0,2}"),
     _token("anthropic_key", r"sk-ant-[A-Za-z0-9_\-]{20,}"),
-    _token("openai_key", r"sk-(?!ant-)(?:(?:proj|svcacct|admin|None)-)?[A-Za-z0-9_\-]{20,}"),
+    _token("openai_key", r"sk-(?!ant-)(?:(?:proj|svcacct|admin|None)-)?[A-Za-z0-9_\-]{20,}", mixed=True),
     _token("google_key", r"AIza[A-Za-z0-9_\-]{35}"),
-    _token("google_key", r"GOCSPX-[A-Za-z0-9_\-]{28}", mixed=False),
+    _token("google_key", r"GOCSPX-[A-Za-z0-9_\-]{28}"),
     _token("google_key", r"ya29\.[A-Za-z0-9_\-]{30,}"),
-    _token("huggingface_token", r"hf_[A-Za-z0-9]{30,40}", mixed=False),
+    _token("huggingface_token", r"hf_[A-Za-z0-9]{30,40}"),
     _token("npm_token", r"npm_[A-Za-z0-9]{36}"),
     _token("pypi_token", r"pypi-[A-Za-z0-9_\-]{50,}"),
     _token("sendgrid_key", r"SG\.[A-Za-z0-9_\-]{22}\.[A-Za-z0-9_\-]{43}"),
@@ -106,7 +106,7 @@ _URL = re.compile(r"://[^\s/:@\[\]\"'<>]{0,64}:(?P<value>[^\s/@\[\]\"'<>]{3,128}
 # Values that stand for one: $VAR, ${VAR}, {{var}}, %s, ****, xxxx, your_key, changeme.
 _STAND_IN = re.compile(
     r"[$%{*].*|\.+|[*x.\-_]{3,}|(?:your|my|the|example|sample|dummy|test|fake|some|placeholder|insert|enter|change)"
-    r"[\w\-]*|pass(?:word|wd)?|secret|token|none|null|true|false|redacted",
+    r"[a-z_\-]*|pass(?:word|wd)?|secret|token|none|null|true|false|redacted",
     re.IGNORECASE,
 )
 
@@ -145,7 +145,7 @@ class NamedSecret:
         """The values alone; a full stop that ends the sentence is none of it."""
         for match in _NAMED.finditer(text):
             group = "bearer" if match["bearer"] else "value"
-            value = match[group].rstrip(".!?:")
+            value = match[group].rstrip(".?:")
             name = (match["name"] or "").lower()
             if self._made_up(value, strict=not name.startswith("pass") and name != "pwd"):
                 yield Hit(self.kind, match.start(group), match.start(group) + len(value))

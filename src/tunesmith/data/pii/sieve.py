@@ -68,14 +68,14 @@ def _blocks(texts: Iterable[str]) -> Iterator[list[str]]:
 
 def candidates(texts: Sequence[str]) -> list[int]:
     """Indices of the texts that could hold a find."""
-    encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
+    encoded = [text.encode("utf-8", "surrogatepass") + b"\n" for text in texts]
     ends = np.fromiter(accumulate(map(len, encoded)), np.int64, len(encoded))
     blob = b"".join(encoded)
     classes = _CLASSES[np.frombuffer(blob, np.uint8)]
     at, colons = (_count(np.flatnonzero(classes == c), ends) for c in (_AT, _COLON))
     digits = np.flatnonzero(classes == _DIGIT)
     wanted = (at > 0) | (colons >= 2) & (_count(digits, ends) > 0)
-    wanted |= _count(_numbers(digits, classes), ends) > 0
+    wanted |= _count(_numbers(digits, classes, ends), ends) > 0
     wanted |= _count(_runs(classes), ends) > 0
     low = blob.lower()
     for cue in CUES:
@@ -83,7 +83,7 @@ def candidates(texts: Sequence[str]) -> list[int]:
     return [int(index) for index in np.flatnonzero(wanted)]
 
 
-def _numbers(digits: NDArray[np.int64], classes: NDArray[np.uint8]) -> NDArray[np.int64]:
+def _numbers(digits: NDArray[np.int64], classes: NDArray[np.uint8], ends: NDArray[np.int64]) -> NDArray[np.int64]:
     """Where six digits stand with at most two separators between any two; digit, letter, digit; or 1.2.3."""
     if not len(digits):
         return digits
@@ -93,6 +93,7 @@ def _numbers(digits: NDArray[np.int64], classes: NDArray[np.uint8]) -> NDArray[n
     dotted = np.flatnonzero((gaps == 2) & (after == _DOT))
     follow = np.diff(digits[dotted]) == np.diff(dotted) + 1  # nothing but digits from one dot to the next
     joined = (gaps == 1) | (gaps <= _WIDE_GAP) & (after == _WIDE) | (gaps <= _GAP) & (_SEPARATOR[after])
+    joined &= np.diff(np.searchsorted(ends, digits, side="right")) == 0  # a number does not run on into the next text
     starts = np.flatnonzero(np.append(True, ~joined))
     lengths = np.diff(np.append(starts, len(digits)))
     return np.concatenate([digits[starts[lengths >= _FEWEST_DIGITS]], digits[:-1][code], digits[dotted[:-1][follow]]])
