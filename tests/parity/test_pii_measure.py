@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pii_cases import POSITIVES, look_alikes, positives
+from pii_cases import POSITIVES, positives
+from pii_look_alikes import look_alikes
 from tunesmith.data.pii import DETECTORS, find, find_all
 
 NAMED = ("url_password", "password")  # told by what stands around them

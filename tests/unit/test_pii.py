@@ -32,6 +32,7 @@ def kinds(text):
     [
         (checksums.luhn, "79927398713"),
         (checksums.verhoeff, "2363"),
+        (checksums.verhoeff, "234123412346"),
         (checksums.mod11_10, "86095742719"),
         (ids_europe.german_tax_id, "86095742719"),
         (ids_europe.nhs, "9434765919"),
@@ -171,3 +172,8 @@ def test_a_recipe_reports_masks_or_drops(tmp_path):
         "drop": ["personal_data_dropped", "personal_data"],
     }
     assert len({one.data_fingerprint for one in found.values()}) == 3
+
+
+def test_a_sum_beside_the_word_phone_is_no_number_to_call():
+    assert kinds("7500 phones: <<10000-2500=7500>>") == []
+    assert kinds("phone 10000-2500") == ["phone"]

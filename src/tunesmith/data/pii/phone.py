@@ -71,6 +71,8 @@ class Phone:
         digits = sum(c.isdigit() for c in found.partition("x")[0])
         if not 7 <= digits <= 16 or labelled_otherwise(text, match.start()) or found.count("(") != found.count(")"):
             return False
+        if text[match.end() : match.end() + 1] in ("=", "*"):  # a sum
+            return False
         if not found.startswith("+") and (_DATE.fullmatch(found) or _YEARS.fullmatch(found)):
             return False
         # Eight digits in two groups may be times of the day (0930-1715); in more groups, or in brackets, they are none.
