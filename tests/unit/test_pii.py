@@ -177,3 +177,11 @@ def test_a_recipe_reports_masks_or_drops(tmp_path):
 def test_a_sum_beside_the_word_phone_is_no_number_to_call():
     assert kinds("7500 phones: <<10000-2500=7500>>") == []
     assert kinds("phone 10000-2500") == ["phone"]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "part", ["1:", ":", "::1", "1.", "1 ", "a.", "://a:", "password is ", "-----BEGIN PRIVATE KEY-----"]
+)
+def test_a_hostile_text_does_not_keep_the_patterns_busy_for_ever(part):
+    assert len(find(part * 3000 + "@ key")) <= 3000

@@ -10,9 +10,8 @@ from .hits import COLONS, DOTTED, Hit, near, starts_free, words
 
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _V4 = re.compile(rf"{_OCTET}\.{_OCTET}\.{_OCTET}\.{_OCTET}(?![\w]|\.\d)")
-_V6 = re.compile(
-    r"[0-9A-Fa-f:][0-9A-Fa-f]*:[0-9A-Fa-f:]*:[0-9A-Fa-f:]*(?:[0-9A-Fa-f]|::)(?:(?:\.[0-9]{1,3}){3})?(?![\w:])"
-)
+# One stretch of bounded length: what it is, the standard library says. Nested repetitions would take forever on `::::`.
+_V6 = re.compile(r"[0-9A-Fa-f:]{7,45}(?:\.[0-9]{1,3}){0,3}(?![\w:])")
 _NUMBERED = words(
     "v", r"ver\.?", "versions?", "releases?", "build", "firmware", "driver", "section", "chapter", "clause",
     "paragraph", "upgrade[ds]?", "update[ds]?", "patch", "chrome", "kernel", "sdk", "figure", "assembly", "schema",
@@ -59,8 +58,11 @@ class Ip6:
             return
         for match in _V6.finditer(text):
             before = text[match.start() - 1 : match.start()]
-            if not before.isalnum() and before not in ("_", ":", ".") and self._taken(match[0]):
-                yield Hit(self.kind, *match.span())
+            found = match[0]
+            if found.endswith(":") and not found.endswith("::"):  # the colon of the sentence
+                found = found[:-1]
+            if not before.isalnum() and before not in ("_", ":", ".") and self._taken(found):
+                yield Hit(self.kind, match.start(), match.start() + len(found))
 
     @staticmethod
     def _taken(found: str) -> bool:
