@@ -38,6 +38,14 @@ class DataSpec(Spec):
     on_long: Literal["error", "drop", "truncate"] = "error"
     """Rows longer than training.max_length: stop, leave them out, or cut their end off."""
 
+    personal_data: Literal["report", "mask", "drop"] = "report"
+    """What becomes of rows with personal data or secrets (addresses, numbers, keys; not names): only a finding in the
+    audit, placeholders such as [EMAIL_1] in their place, or the row left out of training. Held-out rows are masked
+    under `mask`, so that prompts look alike, and never left out. Prompts are not masked when the model is served."""
+    subject: str | None = None
+    """With personal_data: mask, the key of a row that names whom it is about: one person's address has the same
+    placeholder in all their rows. None takes each row for itself."""
+
     @field_validator("train", mode="before")
     @classmethod
     def _one_or_many(cls, value: object) -> object:

@@ -12,6 +12,7 @@ from ..core.errors import ContentError, UsageError
 from ..core.messages import Example
 from ..data import checks
 from ..data.audit import Audit, FileFacts, Finding, TokenFacts
+from ..data.check_privacy import Privacy
 from ..data.config import DataSpec, SourceSpec
 from ..data.load import Loaded, load
 from ..data.mix import repetitions
@@ -104,6 +105,7 @@ class _Preparation:
     def __init__(self, spec: RunSpec, base: Base, tokenizer: Any):
         self.spec, self.tokenizer = spec, tokenizer
         self.audit = Audit()
+        self.privacy = Privacy(spec.data.personal_data, spec.data.subject)
         self.max_length = _max_length(spec, base)
 
     def rows(self) -> tuple[Rows, list[int], Rows, Rows]:
@@ -148,7 +150,10 @@ class _Preparation:
             FileFacts(source.path, role, loaded.format, loaded.rows, len(loaded.examples), loaded.sha256)
         )
         self.audit.findings += checks.bad_rows(loaded)
-        return loaded.examples
+        # Before all else that looks at rows: two prompts that masking makes equal are equal to the model.
+        examples, findings = self.privacy.apply(loaded.examples, train=role == "train")
+        self.audit.findings += findings
+        return examples
 
     def _without_overlap(
         self, train: list[Example], repeats: list[int], held: list[Example], role: str
