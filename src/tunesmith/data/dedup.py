@@ -96,12 +96,15 @@ def near_pairs(texts: Sequence[str], threshold: float = THRESHOLD) -> Pairs:
     return Pairs(left[order], right[order], np.concatenate((found.jaccard, np.ones(len(twins))))[order])
 
 
-def near_between(texts: Sequence[str], others: Sequence[str], threshold: float = THRESHOLD) -> Pairs:
+def near_between(
+    texts: Sequence[str], others: Sequence[str], threshold: float = THRESHOLD, signed: Signed | None = None
+) -> Pairs:
     """Pairs (index in `texts`, index in `others`) whose Jaccard index is at least `threshold`, in order.
 
-    Repetitions inside `others` are looked at once: the pair names the first. ValueError as in `near_pairs`.
+    Repetitions inside `others` are looked at once: the pair names the first. `signed` spares the work on `texts`, if
+    they were signed with the same threshold before. ValueError as in `near_pairs`.
     """
-    mine, theirs = sign(texts, threshold), sign(others, threshold)
+    mine, theirs = signed or sign(texts, threshold), sign(others, threshold)
     first, _ = _first_of_each(theirs.ordered)
     kept = np.flatnonzero((first == np.arange(len(others))) & theirs.filled)
     codes = np.zeros(0, dtype=np.int64)
