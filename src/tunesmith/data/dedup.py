@@ -89,7 +89,7 @@ def near_pairs(texts: Sequence[str], threshold: float = THRESHOLD) -> Pairs:
     first, repeats = _first_of_each(signed.ordered)
     twins = repeats[signed.filled[repeats]]
     kept = np.flatnonzero((first == np.arange(len(texts))) & signed.filled)
-    found = _verified(texts, texts, _candidates(signed, kept, threshold), threshold)
+    found = _search(texts, signed, kept, threshold)
     left = np.concatenate((found.left, first[twins]))
     right = np.concatenate((found.right, twins))
     order = np.lexsort((right, left))
@@ -107,14 +107,15 @@ def near_between(
     mine, theirs = signed or sign(texts, threshold), sign(others, threshold)
     first, _ = _first_of_each(theirs.ordered)
     kept = np.flatnonzero((first == np.arange(len(others))) & theirs.filled)
-    codes = np.zeros(0, dtype=np.int64)
+    found, matched = _Found(texts, others, threshold), np.zeros(len(texts), dtype=bool)
     for band in range(mine.bands.count):
-        left, right = _crossing(mine.keys(band), theirs.keys(band)[kept])
-        found = mine.filled[left]
-        left, right = left[found], kept[right[found]]
+        left, right, crowded = _crossing(mine.keys(band), theirs.keys(band)[kept])
+        right = kept[right]
+        open_ = mine.filled[left] & ~(crowded & matched[left])
+        left, right = left[open_], right[open_]
         likely = _likely(mine, theirs, left, right, threshold)
-        codes = np.union1d(codes, left[likely] * len(others) + right[likely])
-    return _verified(texts, others, codes, threshold)
+        matched[found.add(left[likely], right[likely]).left] = True
+    return found.all()
 
 
 def clusters(pairs: Pairs, size: int) -> Places:
@@ -230,43 +231,75 @@ def _first_of_each(keys: Hashes) -> tuple[Places, Places]:
     return first, np.flatnonzero(first != np.arange(len(keys)))
 
 
-def _candidates(signed: Signed, kept: Places, threshold: float) -> Places:
-    """Pairs left * T + right of kept texts that share a band and whose signatures are alike, int64, in order."""
+class _Found:
+    """The near pairs among all candidates so far; each candidate is verified once."""
+
+    def __init__(self, texts: Sequence[str], others: Sequence[str], threshold: float):
+        self.texts, self.others, self.threshold = texts, others, threshold
+        self.tried = np.zeros(0, dtype=np.int64)
+        self.near = [Pairs(self.tried, self.tried, np.zeros(0))]
+
+    def add(self, left: Places, right: Places) -> Pairs:
+        """The pairs among the candidates that are near and new."""
+        width = max(len(self.others), 1)
+        codes = np.setdiff1d(left * width + right, self.tried)
+        self.tried = np.union1d(self.tried, codes)
+        left, right = np.divmod(codes, width)
+        values = jaccard(self.texts, self.others, left, right)
+        self.near.append(Pairs(left, right, values).where(values >= self.threshold))
+        return self.near[-1]
+
+    def all(self) -> Pairs:
+        """The near pairs in order."""
+        left, right, values = (np.concatenate(parts) for parts in zip(*map(_columns, self.near), strict=True))
+        order = np.lexsort((right, left))
+        return Pairs(left[order], right[order], values[order])
+
+
+def _columns(pairs: Pairs) -> tuple[Places, Places, Floats]:
+    return pairs.left, pairs.right, pairs.jaccard
+
+
+def _search(texts: Sequence[str], signed: Signed, kept: Places, threshold: float) -> Pairs:
+    """Near pairs among the kept texts, left < right. In crowds only texts that no pair joins yet are compared."""
     draw = np.random.default_rng(0x9E3)
-    size = len(signed.columns)
-    codes = np.zeros(0, dtype=np.int64)
+    found, label = _Found(texts, texts, threshold), np.arange(len(texts))
     for band in range(signed.bands.count):
         # Another order for each band: in crowded buckets each text meets other neighbours every time.
         shuffled = draw.permutation(kept)
-        one, other = _together(signed.keys(band)[shuffled])
+        one, other, crowded = _together(signed.keys(band)[shuffled])
         left, right = np.minimum(shuffled[one], shuffled[other]), np.maximum(shuffled[one], shuffled[other])
+        if crowded.any():
+            label = clusters(found.all(), len(texts))
+            left, right = (side[~crowded | (label[left] != label[right])] for side in (left, right))
         likely = _likely(signed, signed, left, right, threshold)
-        codes = np.union1d(codes, left[likely] * size + right[likely])
-    return codes
+        found.add(left[likely], right[likely])
+    return found.all()
 
 
-def _together(keys: Hashes) -> tuple[Places, Places]:
-    """Pairs of places with equal keys: all in small buckets, each with the next REACH in those above CROWD."""
+def _together(keys: Hashes) -> tuple[Places, Places, NDArray[np.bool_]]:
+    """Pairs of places with equal keys, all in small buckets, each with the next REACH in those above CROWD; and
+    which pairs are from such a crowd."""
     order = np.argsort(keys, kind="stable")
     head, size = _buckets(keys[order])
-    place = np.arange(len(keys)) - head
-    partners = size - 1 - place
+    partners = size - 1 - (np.arange(len(keys)) - head)
     partners = np.where(size > CROWD, np.minimum(partners, REACH), partners)
     one = np.repeat(np.arange(len(keys)), partners)
     step = np.arange(len(one)) - np.repeat(np.cumsum(partners) - partners, partners) + 1
-    return order[one], order[one + step]
+    return order[one], order[one + step], size[one] > CROWD
 
 
-def _crossing(keys: Hashes, others: Hashes) -> tuple[Places, Places]:
-    """Pairs (place in `keys`, place in `others`) with equal keys; at most CROWD others for each, not the same ones."""
+def _crossing(keys: Hashes, others: Hashes) -> tuple[Places, Places, NDArray[np.bool_]]:
+    """Pairs (place in `keys`, place in `others`) with equal keys, REACH of them for each key where there are more
+    than CROWD others; and which pairs are from such a crowd."""
     order = np.argsort(others, kind="stable")
     ranked = others[order]
     low, high = np.searchsorted(ranked, keys, "left"), np.searchsorted(ranked, keys, "right")
     size = high - low
-    taken = np.minimum(size, CROWD)
+    taken = np.where(size > CROWD, REACH, size)
     one = np.repeat(np.arange(len(keys)), taken)
     step = np.arange(len(one)) - np.repeat(np.cumsum(taken) - taken, taken)
-    return one, order[low[one] + (one + step) % size[one]]
+    return one, order[low[one] + (one + step) % size[one]], size[one] > CROWD
 
 
 def _buckets(ranked: Hashes) -> tuple[Places, Places]:
@@ -286,13 +319,6 @@ def _likely(mine: Signed, theirs: Signed, left: Places, right: Places, threshold
         equal[part] = (mine.columns[left[part]] == theirs.columns[right[part]]).sum(axis=1)
     enough: NDArray[np.bool_] = equal >= least * width
     return enough
-
-
-def _verified(texts: Sequence[str], others: Sequence[str], codes: Places, threshold: float) -> Pairs:
-    """The pairs behind codes left * len(others) + right that are near."""
-    left, right = np.divmod(codes, max(len(others), 1))
-    near = jaccard(texts, others, left, right)
-    return Pairs(left, right, near).where(near >= threshold)
 
 
 def _jaccard(texts: Sequence[str], others: Sequence[str], left: Places, right: Places) -> Floats:
