@@ -279,7 +279,7 @@ def test_unrolled_rows_stay_beside_their_tokens_and_their_repetitions(tmp_path, 
     [finding] = [f for f in data.audit.findings if f.code == "unrolled"]
     assert (finding.severity, finding.rows) == ("info", ("train.jsonl:1", "train.jsonl:3"))
     assert data.audit.tokens.rows == 5
-    assert not data.audit.blocking
+    assert [f.code for f in data.audit.blocking] == ["too_few_rows"]
 
 
 def test_half_a_source_of_unrolled_rows_is_half_its_conversations(tmp_path, base):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -24,6 +24,8 @@ class Finding:
     mend: str
     rows: tuple[str, ...] = ()
     example: str = ""
+    waived: str = ""
+    """The reason for which it does not block, where the recipe waives it."""
 
     @property
     def count(self) -> int:
@@ -79,6 +81,15 @@ class Audit:
     def add(self, finding: Finding) -> None:
         """Keep a finding; the severe ones come first when shown."""
         self.findings.append(finding)
+
+    def waive(self, reasons: Mapping[str, str]) -> None:
+        """Make warnings of the blocking findings with these codes; the reason stays in their message."""
+        self.findings = [
+            replace(f, severity="warn", waived=reasons[f.code], message=f"{f.message} [waived: {reasons[f.code]}]")
+            if f.severity == "block" and f.code in reasons
+            else f
+            for f in self.findings
+        ]
 
     @property
     def blocking(self) -> list[Finding]:

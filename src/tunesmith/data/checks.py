@@ -14,7 +14,6 @@ from .load import Loaded
 from .template import Rendered, TemplateError, Tokenizer, render_prompt, special_tokens
 from .tokenize import Encoded, encode_prompt
 
-FEW_ROWS = 50
 PROMPTS_COMPARED = 200
 
 
@@ -50,15 +49,6 @@ def duplicates(examples: Sequence[Example]) -> Iterator[Finding]:
         yield Finding(
             "conflicting_answers", "warn", "row answers an earlier row's prompt differently",
             "decide on one answer for each prompt, unless several are right", tuple(differing),
-        )  # fmt: skip
-
-
-def few_rows(examples: Sequence[Example]) -> Iterator[Finding]:
-    """A training set too small to trust."""
-    if 0 < len(examples) < FEW_ROWS:
-        yield Finding(
-            "few_rows", "warn", f"only {len(examples)} training rows",
-            f"{FEW_ROWS} good rows are the least that usually shows; hundreds are better",
         )  # fmt: skip
 
 

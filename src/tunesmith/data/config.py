@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from ..core.errors import nearest
 from ..core.spec import Spec
+from .codes import BLOCKING
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -37,6 +39,16 @@ class DataSpec(Spec):
     """Training rows whose prompt is also in the test or validation file: stop, or leave them out of training."""
     on_long: Literal["error", "drop", "truncate"] = "error"
     """Rows longer than training.max_length: stop, leave them out, or cut their end off."""
+    near_threshold: float = Field(default=0.8, ge=0.3, le=1.0)
+    """The Jaccard index of two texts' three-word shingles from which they count as nearly the same."""
+    near_duplicates: Literal["report", "drop"] = "report"
+    """Training rows that repeat another, exactly or nearly: report them, or keep the longest answer of each cluster."""
+    on_near_overlap: Literal["warn", "drop", "error"] = "warn"
+    """Training rows whose prompt is nearly a held-out or benchmark one: report them, leave them out, or stop."""
+    benchmarks: tuple[str, ...] = ()
+    """Files whose questions must not be trained on: rows of a known format, or JSON with a question, prompt, text."""
+    waive: dict[str, Annotated[str, Field(min_length=3)]] = Field(default_factory=dict)
+    """Blocking findings that shall not stop the run: their code, and the reason that audit and report will show."""
 
     personal_data: Literal["report", "mask", "drop"] = "report"
     """What becomes of rows with personal data or secrets (addresses, numbers, keys; not names): only a finding in the
@@ -56,6 +68,21 @@ class DataSpec(Spec):
             return [value]
         if isinstance(value, list):
             return [{"path": item} if isinstance(item, str) else item for item in value]
+        return value
+
+    @field_validator("benchmarks", mode="before")
+    @classmethod
+    def _one_benchmark(cls, value: object) -> object:
+        """A bare path stands for a list of one."""
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("waive")
+    @classmethod
+    def _known_codes(cls, value: dict[str, str]) -> dict[str, str]:
+        """Only what blocks can be waived."""
+        for code in value:
+            if code not in BLOCKING:
+                raise ValueError(f"no blocking finding is called '{code}'; {nearest(code, BLOCKING)}")
         return value
 
     @field_validator("validation", "test", mode="before")

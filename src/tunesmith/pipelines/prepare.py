@@ -16,7 +16,8 @@ from ..data.check_privacy import Privacy
 from ..data.config import DataSpec, SourceSpec
 from ..data.load import Loaded, load
 from ..data.mix import repetitions
-from ..data.split import hold_out, overlapping
+from ..data.repeats import near_validation
+from ..data.split import hold_out
 from ..data.template import PLAIN_TEMPLATE, TemplateError
 from ..data.tokenize import Encoded, encode_unrolled
 from ..engine.steps import DEFAULT_BATCH_SIZE, Steps
@@ -27,6 +28,7 @@ from ..models.find import find
 from ..models.refs import Base
 from ..models.tokenizer import tokenizer as load_tokenizer
 from .recipe import RunSpec
+from .sift import Training, sift
 
 LONGEST_AUTO = 4096
 
@@ -111,21 +113,22 @@ class _Preparation:
     def rows(self) -> tuple[Rows, list[int], Rows, Rows]:
         """(training rows, how often each is seen, validation rows, test rows)."""
         data = self.spec.data
-        train, repeats = self._training_examples()
+        training = Training(*self._training_examples())
         test = self._one_file(data.test, "test") if data.test else []
         separate = self._one_file(data.validation, "validation") if isinstance(data.validation, SourceSpec) else []
-        self.audit.findings += checks.held_out_overlap(overlapping(separate, test), separate, test)
-        for held, role in ((test, "test"), (separate, "validation")):
-            train, repeats = self._without_overlap(train, repeats, held, role)
-        self.audit.findings += [*checks.duplicates(train), *checks.few_rows(train)]
+        sift(training, separate, test, data, self.audit)
+        train = training.examples
         rows, kept = self._tokenize(train, check_prompts=True)
-        repeats = [repeats[i] for i in kept]
+        repeats = [training.counts[i] for i in kept]
         validation_rows, _ = self._tokenize(separate)
         test_rows, _ = self._tokenize(test, last_only=True)
         if isinstance(data.validation, float):
             inside, held_out = self._held_out(train, kept, data.validation)
+            sides = {kept[i] for i in inside}, {kept[i] for i in held_out}
+            self.audit.findings += near_validation(training.repeats, train, *sides)
             rows, validation_rows = rows.pick(inside), rows.pick(held_out)
             repeats = [repeats[i] for i in inside]
+        self.audit.waive(data.waive)
         seen = [i for i, count in enumerate(repeats) if count]
         self.audit.tokens = TokenFacts.of(rows.encoded[i] for i in seen)
         if not seen and not self.audit.blocking:
@@ -154,18 +157,6 @@ class _Preparation:
         examples, findings = self.privacy.apply(loaded.examples, train=role == "train")
         self.audit.findings += findings
         return examples
-
-    def _without_overlap(
-        self, train: list[Example], repeats: list[int], held: list[Example], role: str
-    ) -> tuple[list[Example], list[int]]:
-        policy = self.spec.data.on_overlap
-        pairs = overlapping(train, held)
-        self.audit.findings += checks.overlap(pairs, train, held, role, policy)
-        if policy == "error" or not pairs:
-            return train, repeats
-        out = {i for i, _ in pairs}
-        kept = [i for i in range(len(train)) if i not in out]
-        return [train[i] for i in kept], [repeats[i] for i in kept]
 
     def _held_out(self, train: list[Example], kept: list[int], share: float) -> tuple[list[int], list[int]]:
         """Places in `kept` of (training, validation) rows; all pieces of an unrolled row go to the same side."""
@@ -202,6 +193,9 @@ class _Preparation:
             fine, rows = [fine[i] for i in short], rows.pick(short)
         rows = Rows(rows.examples, [e.cut(self.max_length) for e in rows.encoded])
         self.audit.findings += checks.no_supervision(rows.examples, rows.encoded)
+        if "no_supervision" in self.spec.data.waive:
+            taught = [i for i, e in enumerate(rows.encoded) if e.labelled]
+            fine, rows = [fine[i] for i in taught], rows.pick(taught)
         if check_prompts:
             self.audit.findings += checks.end_of_turn(rows.examples, rows.encoded, self.tokenizer)
             self.audit.findings += checks.served_prompt(rows.examples, self.tokenizer)
@@ -267,7 +261,10 @@ def _resolve(
 
 def _fingerprint(audit: Audit, data: DataSpec) -> str:
     """Hash of every file's content and role, and of how rows are chosen from them; paths do not count."""
-    chosen = data.model_dump(mode="json")
+    chosen = data.model_dump(mode="json", exclude={"benchmarks", "waive"})
+    for name in ("near_threshold", "near_duplicates", "on_near_overlap"):  # defaults change no row of older runs
+        if chosen[name] == DataSpec.model_fields[name].default:
+            del chosen[name]
     for source in [*chosen["train"], chosen["validation"], chosen["test"]]:
         if isinstance(source, dict):
             source.pop("path")

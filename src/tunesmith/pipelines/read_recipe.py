@@ -238,7 +238,7 @@ def _absolute(spec: RunSpec, folder: Path, environment: Mapping[str, str]) -> Ru
 
     data = spec.data
     train = tuple(s.model_copy(update={"path": resolve(s.path)}) for s in data.train)
-    update: dict[str, Any] = {"train": train}
+    update: dict[str, Any] = {"train": train, "benchmarks": tuple(resolve(path) for path in data.benchmarks)}
     for name in ("validation", "test"):
         source = getattr(data, name)
         if isinstance(source, SourceSpec):

@@ -1,0 +1,15 @@
+"""The findings that forbid training, by code: what `data.waive` may name. A test holds this to what the checks give."""
+
+from __future__ import annotations
+
+BLOCKING = {
+    "bad_row": "the row is left out",
+    "no_supervision": "the row is left out",
+    "template_refuses": "the row is left out",
+    "overlap": "the row is trained on, and the comparison on the held-out rows flatters the tuned model",
+    "overlap_held_out": "the checkpoint is chosen on test rows",
+    "near_leakage": "the row is trained on, and the comparison on the held-out rows flatters the tuned model",
+    "too_long": "the row is cut at the end",
+    "too_few_rows": "so few rows are trained on",
+}
+"""What a run does with such rows when they are waived. `no_rows` is not among them: nothing could be trained."""

@@ -1,0 +1,239 @@
+"""Quality findings worked by hand; near leaks, benchmarks and repeats in a whole preparation; waivers."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tunesmith.core.errors import ContentError, MissingError
+from tunesmith.core.messages import Example, Message
+from tunesmith.data import quality, repeats
+from tunesmith.data.audit import Audit, Finding
+from tunesmith.data.codes import BLOCKING
+from tunesmith.data.config import DataSpec
+from tunesmith.data.quality import Row
+from tunesmith.pipelines.prepare import Prepared, prepare
+from tunesmith.pipelines.read_recipe import read_recipe
+from tunesmith.pipelines.recipe import RunSpec
+
+SOURCE = Path(quality.__file__).parents[1]
+STEM = "please tell me how many days it takes until the parcel that I ordered last week"
+
+
+def codes(findings: Any) -> dict[str, tuple[str, ...]]:
+    return {f.code: f.rows for f in findings}
+
+
+def rows(*answers: str, prompt: str = "a question") -> list[Row]:
+    return [Row(f"f:{i}", f"{prompt} {i}", answer) for i, answer in enumerate(answers)]
+
+
+@pytest.mark.parametrize(("count", "wanted"), [(9, "block"), (10, "warn"), (99, "warn"), (100, None)])
+def test_too_few_rows_block_and_few_warn(count: int, wanted: str | None) -> None:
+    found = [f.severity for f in quality.too_few(rows(*["a long answer"] * count))]
+    assert found == ([wanted] if wanted else [])
+
+
+def test_how_many_rows_are_advised_follows_the_task() -> None:
+    [labels] = quality.too_few(rows(*["yes", "no"] * 20))
+    [texts] = quality.too_few(rows(*(f"answer {i}" for i in range(40))))
+    assert "for the 2 labels here some 20" in labels.mend
+    assert "1,000" in texts.mend
+
+
+def test_a_label_seen_once_beside_a_frequent_near_one_is_a_typo_and_two_real_labels_are_none() -> None:
+    made = rows(*["card_arrival"] * 30, *["card_linking"] * 30, "card_arival", "Card Arrival", "top_up")
+    assert codes(quality.typo_labels(made)) == {"typo_label": ("f:60", "f:61")}
+    assert not list(quality.typo_labels(rows(*["pending_top_up"] * 30, *["pending_top_ups"] * 20)))
+
+
+def test_one_label_over_all_others_and_rare_labels_are_told() -> None:
+    skewed = rows(*["a"] * 300, *["b"] * 10, *["c"] * 10, *["d"] * 3)
+    assert codes(quality.label_imbalance(skewed)) == {"label_imbalance": ()}
+    assert codes(quality.few_per_label(skewed)) == {"few_per_label": ("f:320", "f:321", "f:322")}
+    assert not list(quality.label_imbalance(rows(*["a", "b"] * 60)))
+
+
+def test_free_answers_are_no_labels() -> None:
+    assert not quality.label_counts(rows(*(f"answer {i}" for i in range(100))))
+    assert not quality.label_counts(rows(*['{"a": 1}', '{"a": 2}'] * 50))
+
+
+@pytest.mark.parametrize("text", ["cafÃ© open", "itâ€™s", "a\ufffdb", "a\x00b", "Ð¿Ñ€Ð¸Ð²ÐµÑ‚"])
+def test_text_that_was_decoded_wrongly(text: str) -> None:
+    assert codes(quality.broken_encoding([Row("f:1", text, "x")])) == {"broken_encoding": ("f:1",)}
+
+
+@pytest.mark.parametrize(
+    "text", ["café – “naïve” €5", "SÃO PAULO", "привет", "我的卡", "tab\tand\r\nline", "Ê, â, õ", "Â£"[1:]]
+)
+def test_text_in_other_scripts_is_fine(text: str) -> None:
+    assert not list(quality.broken_encoding([Row("f:1", text, "x")]))
+
+
+def test_refusals_and_phrases_count_only_where_an_answer_begins_or_ends() -> None:
+    late = "Here is the story. " * 20 + "The robot said: as an AI I cannot help with that. " + "And it went on. " * 20
+    made = rows("As an AI language model, I cannot.", "I’m sorry, but I can't do that", late, "Sure! Here is: 5", "5")
+    assert codes(quality.refusals(made)) == {"refusal": ("f:0", "f:1")}
+    assert codes(quality.boilerplate(made)) == {"boilerplate": ("f:3",)}
+
+
+def test_repetition_is_told_and_lists_and_rules_are_not() -> None:
+    made = rows("so it goes " * 20, "n" + "o" * 20, "one two three " * 3, "-" * 60, "1000000000", "call 0" * 3)
+    assert codes(quality.repetition(made)) == {"repetition": ("f:0", "f:1")}
+
+
+def test_lengths_far_out_on_either_side_are_told() -> None:
+    usual = [Row(f"f:{i}", "w" * (40 + i % 40), "yes") for i in range(100)]
+    odd = [Row("long", "w" * 900, "no"), Row("short", "w", "no"), Row("answer", "w" * 50, "no" * 400)]
+    found = list(quality.length_outliers([*usual, *odd]))
+    assert [(f.rows, f.message[:6]) for f in found] == [(("long", "short"), "prompt"), (("answer",), "answer")]
+
+
+def test_json_answers_that_do_not_parse_or_have_other_keys_or_types() -> None:
+    usual = [f'{{"intent": "a", "slots": {{"n": {i}}}, "score": null}}' for i in range(200)]
+    odd = ['{"intent": "a"', '{"slots": {}, "score": 1}', '{"intent": 5, "slots": {}, "score": null}']
+    found = codes(quality.json_answers(rows(*usual, *odd)))
+    assert found == {"json_invalid": ("f:200",), "json_schema_differs": ("f:201", "f:202")}
+    assert not list(quality.json_answers(rows(*["text"] * 60, *odd)))
+
+
+def example(prompt: str, answer: str = "yes", number: int = 0, system: str | None = None) -> Example:
+    turns = [Message(role="system", content=system)] if system else []
+    turns += [Message(role="user", content=prompt), Message(role="assistant", content=answer)]
+    return Example(messages=tuple(turns), origin=f"f:{number}")
+
+
+def test_near_rows_with_other_answers_are_no_duplicates_and_the_longest_answer_is_kept() -> None:
+    said = "it takes about five to seven working days until the parcel comes to your door"
+    made = [
+        example(STEM, said, 0), example(f"So {STEM}", f"{said} again", 1), example(f"Well {STEM}", said[:42], 2),
+        example("something else that nobody else here asks", said, 3),
+    ]  # fmt: skip
+    found = repeats.find_repeats(made, 0.8)
+    assert [(c.kept, c.others) for c in found.clusters] == [(1, (0,))]
+    assert codes(repeats.near_duplicates(found, made, 0.8, "report")) == {"near_duplicates": ("f:0 ~ f:1",)}
+
+
+def test_a_shared_system_text_makes_no_rows_alike() -> None:
+    made = [example(f"question {i} of {i}", "yes", i, system=STEM * 5) for i in range(4)]
+    assert repeats.find_repeats(made, 0.8).clusters == []
+
+
+def written(folder: Path, name: str, content: list[Any]) -> str:
+    (folder / name).write_text("".join(json.dumps(item) + "\n" for item in content), "utf-8")
+    return str(folder / name)
+
+
+def asked(prompt: str, answer: str = "yes") -> dict[str, str]:
+    return {"prompt": prompt, "completion": answer}
+
+
+PLAIN = [asked(f"{i} plus {i + 1} and {i * 7} is how much in {i * 31} or {i * 13}", f"sum {i}") for i in range(30)]
+
+
+def done(folder: Path, train: list[Any], test: list[Any] = (), **data: Any) -> Prepared:  # type: ignore[assignment]
+    if test:
+        data["test"] = written(folder, "test.jsonl", test)
+    data = {"validation": 0.0, "train": written(folder, "train.jsonl", train), **data}
+    return prepare(RunSpec.model_validate({"data": data}))
+
+
+@pytest.mark.parametrize(
+    ("policy", "code", "severity", "left"),
+    [
+        ("warn", "near_leakage", "warn", 31),
+        ("error", "near_leakage", "block", 31),
+        ("drop", "near_leakage_dropped", "warn", 30),
+    ],
+)
+def test_near_leaks_follow_the_policy(tmp_path: Path, policy: str, code: str, severity: str, left: int) -> None:
+    data = done(tmp_path, [*PLAIN, asked(STEM)], [asked(f"{STEM} please")], on_near_overlap=policy)
+    [finding] = [f for f in data.audit.findings if f.code.startswith("near")]
+    assert (finding.code, finding.severity, finding.rows) == (code, severity, ("train.jsonl:31 ~ test.jsonl:1",))
+    assert len(data.train.examples) == left
+
+
+@pytest.mark.parametrize(("policy", "code", "left"), [("error", "overlap", 31), ("drop", "overlap_dropped", 30)])
+def test_a_benchmark_question_in_training(tmp_path: Path, policy: str, code: str, left: int) -> None:
+    bench = written(
+        tmp_path, "gsm.jsonl", [{"question": "Who?", "answer": "1"}, {"question": STEM.upper(), "answer": "2"}]
+    )
+    data = done(tmp_path, [*PLAIN, asked(STEM)], [asked(f"{STEM} please")], on_overlap=policy, benchmarks=bench)
+    found = codes(data.audit.findings)
+    assert found[code] == ("train.jsonl:31 = gsm.jsonl:2",)
+    assert found["near_leakage"] == ("train.jsonl:31 ~ test.jsonl:1",), "one role does not hide another"
+    assert [f.role for f in data.audit.files] == ["train", "test", "benchmark"]
+    assert len(data.train.examples) == left
+
+
+def test_benchmarks_without_questions_or_without_a_file_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(ContentError, match="no question found"):
+        repeats.benchmark(Path(written(tmp_path, "b.jsonl", [{"id": 1}])))
+    with pytest.raises(MissingError):
+        repeats.benchmark(tmp_path / "absent.jsonl")
+
+
+def test_benchmark_paths_start_at_the_recipe(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("data: {train: a.jsonl, benchmarks: ['${B}/b.jsonl', c.jsonl]}")
+    found = read_recipe(tmp_path / "r.yaml", environment={"B": "/x"}).data.benchmarks
+    assert found == ("/x/b.jsonl", str(tmp_path / "c.jsonl"))
+
+
+def test_repeats_are_dropped_on_demand_and_change_the_fingerprint(tmp_path: Path) -> None:
+    train = [*PLAIN, asked(STEM), asked(f"{STEM} now"), asked(STEM)]
+    report, drop = done(tmp_path, train), done(tmp_path, train, near_duplicates="drop")
+    assert (len(report.train.examples), len(drop.train.examples)) == (33, 31)
+    assert codes(report.audit.findings)["near_duplicates"] == ("train.jsonl:32 ~ train.jsonl:31",)
+    assert codes(report.audit.findings)["duplicate_rows"] == ("train.jsonl:33",)
+    assert len(codes(drop.audit.findings)["near_duplicates_dropped"]) == 2
+    assert report.data_fingerprint != drop.data_fingerprint
+
+
+def test_a_drawn_validation_row_that_nearly_repeats_a_trained_one_is_told(tmp_path: Path) -> None:
+    train = [asked(f"word{i} {STEM}") for i in range(20)]
+    data = done(tmp_path, train, validation=0.25)
+    assert len(codes(data.audit.findings)["near_validation"]) == 5
+
+
+def test_a_waived_finding_no_longer_blocks_and_shows_its_reason(tmp_path: Path) -> None:
+    train, test = [*PLAIN, {"prompt": "x"}], [PLAIN[3]]
+    waive = {"bad_row": "known since May", "overlap": "meant as a smoke test"}
+    with pytest.raises(ContentError, match="2 rows with 2 kinds of trouble"):
+        done(tmp_path, train, test).require_clean()
+    data = done(tmp_path, train, test, waive=waive)
+    data.require_clean()
+    shown = {f["code"]: f for f in data.audit.as_json()["findings"]}
+    for code, reason in waive.items():
+        assert (shown[code]["severity"], shown[code]["waived"]) == ("warn", reason)
+        assert reason in shown[code]["message"]
+    assert data.data_fingerprint == done(tmp_path, train, test).data_fingerprint
+
+
+def test_only_blocking_findings_with_the_code_are_waived() -> None:
+    audit = Audit(findings=[Finding("overlap", "warn", "m", "x"), Finding("bad_row", "block", "m", "x")])
+    audit.waive({"overlap": "reason"})
+    assert [(f.severity, f.waived) for f in audit.findings] == [("warn", ""), ("block", "")]
+
+
+def test_unknown_codes_and_empty_reasons_are_errors_that_list_the_known_ones(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("data:\n  train: a.jsonl\n  waive: {bad_rows: because}\n")
+    with pytest.raises(ContentError, match=r"did you mean 'bad_row'\? \(known: bad_row, .*too_long\)") as caught:
+        read_recipe(path, environment={})
+    assert caught.value.where == f"{path}:3"
+    with pytest.raises(ValueError, match="at least 3"):
+        DataSpec.model_validate({"train": "x", "waive": {"bad_row": ""}})
+
+
+def test_every_blocking_code_can_be_waived() -> None:
+    text = "".join(
+        path.read_text("utf-8") for folder in ("data", "pipelines") for path in (SOURCE / folder).glob("*.py")
+    )
+    fixed = set(re.findall(r'Finding\(\s*"(\w+)",\s*"block"', text))
+    by_policy = {"near_leakage", "too_few_rows"}
+    assert fixed | by_policy == {*BLOCKING, "no_rows"}
