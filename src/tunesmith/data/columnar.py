@@ -83,14 +83,18 @@ def _arrow(path: Path, head: bytes, limits: Limits) -> Iterator[Any]:
         if head.startswith(ARROW_STREAM):
             with pa.ipc.open_stream(source) as stream:
                 _require_narrow(len(stream.schema), limits)
-                yield from stream
+                yield from map(_valid, stream)
             return
         with pa.ipc.open_file(source) as file:
             _require_narrow(len(file.schema), limits)
             for i in range(file.num_record_batches):
-                batch = file.get_batch(i)
-                batch.validate(full=True)
-                yield batch
+                yield _valid(file.get_batch(i))
+
+
+def _valid(batch: Any) -> Any:
+    """The batch, whose offsets and texts were looked at: damaged ones would be followed into other memory."""
+    batch.validate(full=True)
+    return batch
 
 
 def _require_narrow(columns: int, limits: Limits) -> None:
