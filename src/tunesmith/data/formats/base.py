@@ -38,7 +38,7 @@ def exported(format: Format, row: Row) -> dict[str, Any]:
     """`format.export(row)`, given out only when it reads back as the same row: nothing is lost in silence."""
     made = format.export(row)
     try:
-        same = format.parse(made) == row.model_copy(update={"origin": ""})
+        same = format.matches(made) and format.parse(made) == row.model_copy(update={"origin": ""})
     except RowError as error:
         raise RowError(f"'{format.name}' cannot hold it: {error}") from None
     if not same:

@@ -36,11 +36,15 @@ class Reinforcement:
         return Prompt(messages=messages, tools=tools_of(row.get("tools")), fields=fields)
 
     def export(self, row: Row) -> dict[str, Any]:
-        """Every prompt fits whose fields are not named like the conversation's own."""
+        """Every prompt fits whose fields are not named like the conversation's own.
+
+        Messages alone would be taken for a chat row that lacks its answer, so without fields they are the `prompt`.
+        """
         mine = of_kind(row, Prompt, self.name)
-        return {"messages": as_json(mine.messages)} | tools_key(mine.tools) | mine.fields
+        key = "messages" if set(mine.fields) - {"metadata"} else "prompt"
+        return {key: as_json(mine.messages)} | tools_key(mine.tools) | mine.fields
 
 
 def _waits(messages: object) -> bool:
     last = messages[-1] if isinstance(messages, list) and messages else None
-    return isinstance(last, dict) and last.get("role") == "user"
+    return isinstance(last, dict) and last.get("role") in ("user", "tool")
