@@ -46,6 +46,16 @@ def test_sharegpt_turns_calls_and_tools():
     assert example.metadata == {"id": 7}
 
 
+@pytest.mark.parametrize("arguments", ["{}", '{"a": "é"}', '{"a":1}', '"text"', "[1]", "not JSON", ""])
+def test_the_text_of_arguments_survives_sharegpt(arguments):
+    call = {"id": "call00000", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    example = named("chat").parse({"messages": [USER, {"role": "assistant", "tool_calls": [call]}]})
+    made = exported(named("sharegpt"), example)
+    assert named("sharegpt").parse(made) == example
+    value = json.loads(made["conversations"][1]["value"])["arguments"]
+    assert value == ({"a": "é"} if "é" in arguments else {} if arguments == "{}" else arguments)
+
+
 @pytest.mark.parametrize("tools", [None, "", " ", "[]", []])
 def test_no_tools_are_none(tools):
     row = {"conversations": [turn("human", "a"), turn("gpt", "b")], "tools": tools}
