@@ -226,6 +226,15 @@ def test_what_is_packed_otherwise_is_named(tmp_path: Path, content: bytes, what:
         load(written(tmp_path, content))
 
 
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress], ids=["gzip", "zstd"])
+def test_a_compressed_file_is_read_up_to_its_budget(tmp_path: Path, pack: Any) -> None:
+    limits = Limits(expanded=len(GOOD) * 5000, expansion=1)
+    loaded = load(written(tmp_path, pack(GOOD * 9000)), limits=limits)
+    assert 1000 < len(loaded.records) <= 5000
+    [(line, reason)] = reasons(loaded)
+    assert (line, "grows beyond" in reason) == (len(loaded.records) + 1, True)
+
+
 def zstd_bomb(path: Path) -> None:
     compressor = zstandard.ZstdCompressor().compressobj()
     with path.open("wb") as file:
