@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tunesmith.cli.main import app
+from tunesmith.data.formats import FORMATS
 from tunesmith.pipelines import reference
 from tunesmith.pipelines.read_recipe import read_recipe
 
@@ -32,8 +33,13 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_every_command_is_in_the_reference_and_the_other_way_round() -> None:
     text = (ROOT / "docs/reference/command-line.md").read_text("utf-8")
-    known = {command.name for command in app.registered_commands}
+    known = {command.name for command in (*app.registered_commands, *app.registered_groups)}
     assert set(re.findall(r"^\| `tunesmith ([a-z]+)", text, flags=re.MULTILINE)) == known
+
+
+def test_every_format_is_in_the_reference_and_the_other_way_round() -> None:
+    text = (ROOT / "docs/reference/data-formats.md").read_text("utf-8")
+    assert re.findall(r"^\| `([a-z_]+)` \|", text, flags=re.MULTILINE) == [format.name for format in FORMATS]
 
 
 def test_the_readme_recipe_is_valid(tmp_path: Path) -> None:

@@ -108,10 +108,11 @@ def plant_broken_rows(planted: Planted, pairs: list[tuple[str, str]]) -> None:
         "bad_row": [
             lambda q, a: row(q, "  "), lambda q, a: json.dumps(row(q, a))[:-4],
             lambda q, a: {"messages": [{"role": "bot", "content": q}]}, lambda q, a: {"text": q},
+            lambda q, a: row(q + "\x00", a),
         ],
         "broken_encoding": [
             lambda q, a: row(misread(q), a), lambda q, a: row(q[:9] + "\ufffd" + q[9:], a),
-            lambda q, a: row(q + "\x00\x07", a),
+            lambda q, a: row(q + "\x01\x07", a),
         ],
         "repetition": [
             lambda q, a: row(" ".join([q.split()[0], "please help"] * 20), a), lambda q, a: row(q + " a" + "h" * 40, a),

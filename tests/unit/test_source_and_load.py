@@ -65,7 +65,7 @@ def test_a_broken_array_is_one_problem_at_its_line(tmp_path):
         (b"[1, 2]", "a row must be a JSON object, not list"),
         (b"null", "a row must be a JSON object, not NoneType"),
         (b"{}", "its keys are none"),
-        (b'{"conversations": []}', "its keys are 'conversations'"),
+        (b'{"conversation": []}', "its keys are 'conversation'"),
     ],
 )
 def test_a_bad_row_is_a_problem_with_its_reason(tmp_path, row, reason):
@@ -154,7 +154,37 @@ def test_a_file_of_another_trainer_loads(shared):
     assert refused == [i for i, r in enumerate(rows, start=1) if not (r["output"].strip() and r["instruction"].strip())]
 
 
-def test_preference_rows_are_refused_with_their_keys(shared):
-    loaded = load(shared / "data" / "formats" / "dpo_en_demo.json", limit=3)
-    assert not loaded.examples
-    assert "'chosen'" in loaded.problems[0].reason
+@pytest.mark.parametrize(
+    ("file", "format", "kind", "count"),
+    [
+        ("formats/dpo_en_demo.json", "preference", "preference", 300),
+        ("formats/kto_en_demo.json", "kto", "labelled", 300),
+        ("formats/glaive_toolcall_en_demo.json", "sharegpt", "supervised", 300),
+        ("formats/c4_demo.jsonl", "text", "text", 300),
+        ("hh-helpful/pairs.jsonl", "preference", "preference", 2339),
+    ],
+)
+def test_files_of_every_kind_load_as_they_are(shared, file, format, kind, count):
+    loaded = load(shared / "data" / file)
+    assert (loaded.format, loaded.kind, len(loaded.records)) == (format, kind, count)
+    assert all(row.kind == kind for row in loaded.records)
+    reasons = {p.reason for p in loaded.problems}
+    assert reasons <= {
+        "'rejected': the assistant turn is empty",
+        "the chosen and the rejected answer are the same: there is nothing to prefer",
+    }
+
+
+def test_every_file_of_other_trainers_is_tested(shared):
+    names = {p.name for p in (shared / "data" / "formats").iterdir()}
+    assert names == {
+        "alpaca_en_demo.json", "c4_demo.jsonl", "dpo_en_demo.json", "glaive_toolcall_en_demo.json", "kto_en_demo.json"
+    }  # fmt: skip
+
+
+def test_only_supervised_rows_are_supervised(tmp_path):
+    rows = json.dumps({"prompt": "2+2?", "chosen": "4", "rejected": "5"})
+    with pytest.raises(ContentError, match="kind 'preference'") as refused:
+        load(written(tmp_path, rows)).require_supervised()
+    assert "dpo and the like, which is not available yet" in refused.value.why
+    assert len(load(written(tmp_path, line())).require_supervised()) == 1

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .console import print_json
-from .options import Json
+from .options import FORMAT_NAMES, Json
 
 
 def command(
@@ -17,7 +17,9 @@ def command(
     ],
     base: Annotated[str | None, typer.Option("--base", help="The base whose tokenizer and length limit count.")] = None,
     test: Annotated[Path | None, typer.Option("--test", help="A held-out file that must not overlap.")] = None,
-    format: Annotated[str | None, typer.Option("--format", help="The row format; detected otherwise.")] = None,
+    format: Annotated[
+        str | None, typer.Option("--format", help=f"The row format; detected otherwise. Known: {FORMAT_NAMES}.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Audit files of examples, or everything that a recipe names. Exit 3 when something blocks training."""

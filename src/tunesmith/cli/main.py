@@ -12,6 +12,7 @@ import typer
 
 from .. import __version__
 from ..core.errors import MissingError, OutputError, TunesmithError
+from . import data
 from .console import State, err, show_error
 
 _EPILOG = (
@@ -51,6 +52,7 @@ def flags(
 
 for _name in _COMMANDS:
     app.command(_name)(import_module(f".{_name}", __package__).command)
+app.add_typer(data.app, name="data")
 
 
 def main() -> None:

@@ -1,13 +1,15 @@
-"""Messages and examples: the form in which all supervised data travels once it is read."""
+"""Messages and rows: the forms in which all data travels once it is read. Each kind of row is for other methods."""
 
 from __future__ import annotations
 
 import json
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
+Kind = Literal["supervised", "preference", "labelled", "prompt", "text"]
+"""What a row can teach: an answer, the better of two, good or bad, what graders reward, or text itself."""
 
 
 class Message(BaseModel):
@@ -51,6 +53,7 @@ class Example(BaseModel):
     """One row of supervised data: a conversation with at least one assistant turn that carries loss."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: ClassVar[Kind] = "supervised"
 
     messages: tuple[Message, ...]
     tools: tuple[dict[str, Any], ...] | None = None
@@ -73,6 +76,62 @@ class Example(BaseModel):
 
     def _last_assistant(self) -> int:
         return max(i for i, m in enumerate(self.messages) if m.role == "assistant")
+
+
+class Preference(BaseModel):
+    """One prompt with a better and a worse answer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: ClassVar[Kind] = "preference"
+
+    prompt: tuple[Message, ...]
+    chosen: tuple[Message, ...]
+    """The better answer: an assistant turn, and what follows where the answers are conversations."""
+    rejected: tuple[Message, ...]
+    tools: tuple[dict[str, Any], ...] | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    origin: str = ""
+
+
+class Labelled(BaseModel):
+    """One answer and whether it is good (KTO)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: ClassVar[Kind] = "labelled"
+
+    prompt: tuple[Message, ...]
+    answer: Message
+    label: bool
+    tools: tuple[dict[str, Any], ...] | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    origin: str = ""
+
+
+class Prompt(BaseModel):
+    """A conversation that waits for an answer, and what graders need to judge one (reinforcement)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: ClassVar[Kind] = "prompt"
+
+    messages: tuple[Message, ...]
+    tools: tuple[dict[str, Any], ...] | None = None
+    fields: dict[str, Any] = Field(default_factory=dict)
+    """Every other key of the row, under its own name: what a grader sees as the item."""
+    origin: str = ""
+
+
+class Text(BaseModel):
+    """Plain text to be continued (pre-training)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: ClassVar[Kind] = "text"
+
+    text: str
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    origin: str = ""
+
+
+Row = Example | Preference | Labelled | Prompt | Text
 
 
 def spoken(text: str) -> str:

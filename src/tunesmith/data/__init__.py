@@ -1,8 +1,11 @@
 """Raw files to token arrays with loss masks. Knows no torch: numpy arrays come out.
 
 formats/   one file for each row format
-source     bytes of a file to rows, with line numbers
-load       rows to examples; every bad row is kept as a problem
+raw        a row as it stands in a file, and the limits of reading
+compressed, lines, tables, columnar, plain
+           gzip and zstd; JSON; CSV; Parquet and Arrow; text and transcripts
+source     a file to raw rows with line numbers, by one of these
+load       raw rows to rows of one kind; every bad row is kept as a problem
 split      validation rows without leakage; overlaps between files
 mix        several sources under weights
 template   examples to text through a chat template, with the spans that carry loss

@@ -19,7 +19,11 @@ class SourceSpec(Spec):
     path: str
     """The file; environment variables as ${NAME}; a relative path starts at the recipe's folder."""
     format: str | None = None
-    """A row format's name (`chat`, `prompt_completion`, `instruction`); None detects it from the content."""
+    """A row format's name (`chat`, `sharegpt`, ...; `docs/reference/data-formats.md`); None detects it by content."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """The format's keys by the file's names for them: `{prompt: question, completion: answer}`."""
+    assistant: str | None = None
+    """Who the assistant is in a transcript; None takes the one speaker with a usual name (Agent, Bot, Support...)."""
     weight: float = Field(default=1.0, gt=0)
     """How often a row is seen in one epoch: 1 once, 0.2 a seeded fifth of the rows, 2 twice."""
     limit: int | None = Field(default=None, ge=1)

@@ -1,14 +1,28 @@
-"""Files to examples. A bad row is never dropped in silence: each is kept with its line and the reason."""
+"""Files to rows of one kind. A bad row is never dropped in silence: each is kept with its line and the reason."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import orjson
 
 from ..core import fingerprints
-from ..core.messages import Example
-from .formats import FORMATS, Format, RowError, detect, named
-from .source import RawRow, read_file, rows
+from ..core.errors import ContentError
+from ..core.messages import Example, Kind, Row
+from .formats import FORMATS, Format, RowError, detect, named, table
+from .raw import LIMITS, Limits, RawRow
+from .source import rows
+
+METHODS: dict[Kind, str] = {
+    "supervised": "sft", "preference": "dpo and the like", "labelled": "kto", "prompt": "grpo and the like",
+    "text": "pretrain",
+}  # fmt: skip
+"""What learns from a kind of rows."""
+_JSON_CELLS = ("messages", "tools", "conversations", "history", "metadata", "preferred_output",
+               "non_preferred_output", "label", "kto_tag")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -27,57 +41,131 @@ class Problem:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A file as examples, with every row that is not among them as a problem."""
+    """A file as rows, with every row that is not among them as a problem."""
 
     path: Path
     format: str
-    examples: list[Example]
+    kind: Kind
+    records: list[Row]
+    """The good rows; all of one kind, for a file has one format."""
     problems: list[Problem]
     sha256: str
 
     @property
     def rows(self) -> int:
         """All rows of the file, good and bad."""
-        return len(self.examples) + len(self.problems)
+        return len(self.records) + len(self.problems)
+
+    @property
+    def examples(self) -> list[Example]:
+        """The supervised rows."""
+        return [row for row in self.records if isinstance(row, Example)]
+
+    def require_supervised(self) -> list[Example]:
+        """The rows, all supervised; a ContentError that names the kind they are of otherwise."""
+        if self.kind != "supervised":
+            raise ContentError(
+                f"{self.path.name} holds rows of kind '{self.kind}' (format '{self.format}')", where=str(self.path),
+                why=f"supervised fine-tuning (sft) learns from answers; these rows are for {METHODS[self.kind]}, "
+                "which is not available yet",
+                mend="give rows with answers, name the format with 'format' if it was detected wrongly, or name the "
+                "columns of question and answer with 'columns'",
+            )  # fmt: skip
+        return self.examples
 
 
-def load(path: Path, *, format: str | None = None, limit: int | None = None) -> Loaded:
-    """Read a file of examples.
+def load(
+    path: Path, *, format: str | None = None, limit: int | None = None, columns: Mapping[str, str] | None = None,
+    assistant: str | None = None, limits: Limits = LIMITS,
+) -> Loaded:  # fmt: skip
+    """Read a file of rows.
 
-    The first row that a format recognises decides the file's format, unless `format` names one.
+    The first row that a format recognises decides the file's format, unless `format` names one. `columns` gives the
+    format's keys by the file's names for them; `assistant` is who answers in a transcript.
     Raises MissingError, ContentError for a file that cannot be read at all, UsageError for an unknown format.
     """
-    content = read_file(path)
-    chosen = named(format) if format else None
-    examples: list[Example] = []
+    formats, names = table(assistant), dict(columns or {})
+    chosen = named(format, formats) if format else None
+    records: list[Row] = []
     problems: list[Problem] = []
-    for raw in rows(content):
-        if limit is not None and len(examples) + len(problems) >= limit:
+    back = {column: key for key, column in names.items()}
+
+    def known(header: list[str]) -> bool:
+        return detect({back.get(name, name): "" for name in header}, formats) is not None
+
+    for raw in rows(path, asked=format, known=known, limits=limits):
+        if limit is not None and len(records) + len(problems) >= limit:
             break
-        chosen = chosen or detect(raw.value)
+        if len(problems) >= limits.problems:
+            problems.append(Problem(path.name, raw.line, f"after {limits.problems} bad rows nothing more is read"))
+            break
         try:
-            examples.append(_example(raw, chosen, path.name))
+            value = _value(raw, names)
+            chosen = chosen or detect(value, formats)
+            records.append(_record(value, chosen).model_copy(update={"origin": f"{path.name}:{raw.line}"}))
         except RowError as error:
             problems.append(Problem(path.name, raw.line, str(error)))
-    name = chosen.name if chosen else "unknown"
-    return Loaded(path, name, examples, problems, fingerprints.of_bytes(content))
+    if assistant and chosen and chosen.name != "transcript":
+        raise ContentError(
+            f"'assistant' is only for transcripts; {path.name} is '{chosen.name}'", where=str(path), mend="leave it out"
+        )
+    kind: Kind = chosen.kind if chosen else "supervised"
+    return Loaded(path, chosen.name if chosen else "unknown", kind, records, problems, fingerprints.of_file(path))
 
 
-def _example(raw: RawRow, chosen: Format | None, file: str) -> Example:
+def _value(raw: RawRow, columns: Mapping[str, str]) -> dict[str, Any]:
+    """The row as an object under the keys of its format."""
     if raw.reason:
         raise RowError(raw.reason)
     if not isinstance(raw.value, dict):
         raise RowError(f"a row must be a JSON object, not {type(raw.value).__name__}")
-    if chosen is None or not chosen.matches(raw.value):
-        raise RowError(_unrecognised(raw.value, chosen))
-    parsed = chosen.parse(raw.value)
-    return Example(messages=parsed.messages, tools=parsed.tools, metadata=parsed.metadata, origin=f"{file}:{raw.line}")
+    value = _renamed(raw.value, columns) if columns else raw.value
+    return _cells(value) if raw.tabular else value
+
+
+def _renamed(row: dict[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+    absent = [name for name in columns.values() if name not in row]
+    if absent:
+        raise RowError(f"there is no column '{absent[0]}'; the row has {_listed(row)}")
+    left = {key: value for key, value in row.items() if key not in columns.values()}
+    both = [key for key in columns if key in left]
+    if both:
+        raise RowError(f"'columns' names '{columns[both[0]]}' as '{both[0]}', but there is a '{both[0]}' too")
+    return {key: row[name] for key, name in columns.items()} | left
+
+
+def _cells(row: dict[str, Any]) -> dict[str, Any]:
+    """A table's row without its empty cells, and with the JSON that stands as text in those that want more."""
+    row = {key: value for key, value in row.items() if value is not None}
+    for key in (*_JSON_CELLS, *(("input",) if "preferred_output" in row else ())):
+        if isinstance(text := row.get(key), str):
+            if not text.strip():
+                del row[key]
+            elif text.lstrip()[0] in "[{" or text.strip().lower() in ("true", "false"):
+                row[key] = _json(text.lower() if key in ("label", "kto_tag") else text, key)
+    return row
+
+
+def _json(text: str, key: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise RowError(f"the cell '{key}' is not JSON: {error.msg} at column {error.colno}") from None
+
+
+def _record(value: dict[str, Any], chosen: Format | None) -> Row:
+    if chosen is None or not chosen.matches(value):
+        raise RowError(_unrecognised(value, chosen))
+    return chosen.parse(value)
 
 
 def _unrecognised(row: dict[str, object], chosen: Format | None) -> str:
-    keys = ", ".join(f"'{key}'" for key in list(row)[:6]) or "none"
     other = detect(row)
     if chosen and other:
         return f"this row is '{other.name}', the file is '{chosen.name}': one format a file"
     wanted = chosen.name if chosen else "one of " + ", ".join(f.name for f in FORMATS)
-    return f"not recognised as {wanted}: its keys are {keys}"
+    return f"not recognised as {wanted}: its keys are {_listed(row)}"
+
+
+def _listed(row: dict[str, object]) -> str:
+    return ", ".join(f"'{key}'" for key in list(row)[:6]) or "none"

@@ -15,12 +15,12 @@ import numpy as np
 
 from ..core import fingerprints
 from ..core.errors import ContentError
-from ..core.messages import Example, Message
+from ..core.messages import Example, Message, Prompt, Row, Text
 from . import dedup
 from .audit import FileFacts, Finding
 from .dedup import Pairs
 from .formats import RowError, detect
-from .source import read_file, rows
+from .source import rows
 
 QUESTION_KEYS = ("question", "prompt", "problem", "query", "input", "instruction", "sentence", "text")
 """Where benchmarks keep what is asked, the first that a row has."""
@@ -253,10 +253,9 @@ def benchmark(path: Path) -> tuple[list[Held], FileFacts]:
 
     Raises MissingError, and ContentError for a file in which no row has a question.
     """
-    content = read_file(path)
     found: list[Held] = []
     count = 0
-    for raw in rows(content):
+    for raw in rows(path, asked=None, known=lambda names: bool(set(names) & set(QUESTION_KEYS))):
         count += 1
         text = "" if raw.reason else _question(raw.value)
         if text:
@@ -266,16 +265,25 @@ def benchmark(path: Path) -> tuple[list[Held], FileFacts]:
             f"no question found in the benchmark file {path}",
             mend="give JSON Lines in a known row format, or with one of the keys " + ", ".join(QUESTION_KEYS),
         )
-    facts = FileFacts(str(path), "benchmark", "questions", count, len(found), fingerprints.of_bytes(content))
+    facts = FileFacts(str(path), "benchmark", "questions", count, len(found), fingerprints.of_file(path))
     return found, facts
+
+
+def _asked(row: Row) -> str:
+    """What a row of any kind asks."""
+    if isinstance(row, Text):
+        return row.text
+    if isinstance(row, Example):
+        return prompt_text(row)
+    messages = row.messages if isinstance(row, Prompt) else row.prompt
+    return _text(messages)
 
 
 def _question(row: Any) -> str:
     known = detect(row)
     if known:
         try:
-            parsed = known.parse(row)
-            return prompt_text(Example(messages=parsed.messages))
+            return _asked(known.parse(row))
         except RowError:
             return ""
     if isinstance(row, str):

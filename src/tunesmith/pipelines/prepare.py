@@ -146,15 +146,18 @@ class _Preparation:
 
     def _one_file(self, source: SourceSpec, role: str) -> list[Example]:
         try:
-            loaded: Loaded = load(Path(source.path), format=source.format, limit=source.limit)
+            loaded: Loaded = load(
+                Path(source.path), format=source.format, limit=source.limit, columns=source.columns,
+                assistant=source.assistant,
+            )  # fmt: skip
         except UsageError as error:  # an unknown format's name: here it stands in a recipe, not on the command line
             raise ContentError(error.what, where=f"data.{role}", mend=error.mend) from None
         self.audit.files.append(
-            FileFacts(source.path, role, loaded.format, loaded.rows, len(loaded.examples), loaded.sha256)
+            FileFacts(source.path, role, loaded.format, loaded.rows, len(loaded.records), loaded.sha256)
         )
         self.audit.findings += checks.bad_rows(loaded)
         # Before all else that looks at rows: two prompts that masking makes equal are equal to the model.
-        examples, findings = self.privacy.apply(loaded.examples, train=role == "train")
+        examples, findings = self.privacy.apply(loaded.require_supervised(), train=role == "train")
         self.audit.findings += findings
         return examples
 

@@ -79,6 +79,7 @@ def write_recipe(file: Path, recipe: Path, *, base: str = DEFAULT, test: Path | 
     The user's file is never changed: the parts are written beside the recipe. ConflictError where something is there.
     """
     loaded = load(file)
+    loaded.require_supervised()
     if loaded.problems:
         first = loaded.problems[0]
         raise ContentError(

@@ -1,0 +1,55 @@
+"""`tunesmith data`: work on files of rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..core.errors import UsageError
+from .console import out as stdout
+from .console import print_json
+from .options import FORMAT_NAMES, Json
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Work on files of rows: convert.")
+
+
+@app.callback()
+def group() -> None:
+    """Work on files of rows."""
+
+
+@app.command("convert")
+def convert(
+    file: Annotated[Path, typer.Argument(help="The file to read.", show_default=False)],
+    to: Annotated[str, typer.Option("--to", help=f"The format to write: {FORMAT_NAMES}.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option("--out", help="The file to write: .jsonl or .json, also .gz or .zst.", show_default=False)
+    ],
+    format: Annotated[str | None, typer.Option("--format", help="The format to read; detected otherwise.")] = None,
+    columns: Annotated[
+        list[str] | None, typer.Option("--column", metavar="KEY=NAME", help="The file's name for a key of the format.")
+    ] = None,
+    assistant: Annotated[str | None, typer.Option("--assistant", help="Who answers in a transcript.")] = None,
+    json: Json = False,
+) -> None:
+    """Write a file of rows in another format. A row that the format cannot hold stops it; nothing is lost unsaid."""
+    from ..pipelines.convert import convert as run
+
+    done = run(file, out, to=to, format=format, columns=_pairs(columns or []), assistant=assistant)
+    if json:
+        print_json({**vars(done), "path": str(done.path)})
+        return
+    stdout.print(f"{done.rows} rows read as {done.read_as} ({done.kind}), written to {done.path} as {done.written_as}")
+
+
+def _pairs(columns: list[str]) -> dict[str, str]:
+    """KEY=NAME, each."""
+    found = {}
+    for column in columns:
+        key, mark, name = column.partition("=")
+        if not (key and mark and name):
+            raise UsageError(f"--column takes KEY=NAME, not '{column}'", mend="--column prompt=question")
+        found[key] = name
+    return found

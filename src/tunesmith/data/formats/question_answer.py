@@ -1,0 +1,41 @@
+"""`{"question": "...", "answer": "..."}`, and the other names that such pairs go by."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...core.messages import Example, Kind, Message, Row
+from .base import extras, one_exchange, rest, text_field
+
+PAIRS = (("question", "answer"), ("query", "response"), ("question", "response"), ("prompt", "response"),
+         ("input", "output"))  # fmt: skip
+
+
+class QuestionAnswer:
+    """One question and its answer, both kept as they stand."""
+
+    name = "question_answer"
+    kind: Kind = "supervised"
+
+    def matches(self, row: dict[str, Any]) -> bool:
+        """One of the known pairs of keys decides."""
+        return _pair(row) is not None
+
+    def parse(self, row: dict[str, Any]) -> Example:
+        """A user and an assistant turn."""
+        question, answer = _pair(row) or PAIRS[0]
+        turns = (
+            Message(role="user", content=text_field(row, question)),
+            Message(role="assistant", content=text_field(row, answer)),
+        )
+        return Example(messages=turns, metadata=rest(row, {question, answer}))
+
+    def export(self, row: Row) -> dict[str, Any]:
+        """One exchange fits."""
+        question, answer = one_exchange(row, self.name)
+        metadata = row.metadata if isinstance(row, Example) else {}
+        return {"question": question, "answer": answer} | extras(metadata)
+
+
+def _pair(row: dict[str, Any]) -> tuple[str, str] | None:
+    return next((pair for pair in PAIRS if pair[0] in row and pair[1] in row), None)

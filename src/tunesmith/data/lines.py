@@ -1,0 +1,70 @@
+"""Lines, JSON Lines and JSON arrays of a byte stream."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+import orjson
+
+from .raw import DamagedError, Limits, RawRow, megabytes
+
+_SKIPPED = 1 << 20
+
+
+def bounded(stream: io.BufferedReader, limits: Limits) -> Iterator[tuple[int, bytes | None]]:
+    """(number from 1, line) as an editor counts them; None for a line over the limit, which is passed over."""
+    number = 0
+    while line := stream.readline(limits.row + 1):
+        number += 1
+        if len(line) <= limits.row or line.endswith(b"\n"):
+            yield number, line
+            continue
+        while (piece := stream.readline(_SKIPPED)) and not piece.endswith(b"\n"):
+            pass
+        yield number, None
+
+
+def too_long(limits: Limits) -> str:
+    """The reason for a line over the limit."""
+    return f"the line is longer than {megabytes(limits.row)}"
+
+
+def json_lines(stream: io.BufferedReader, limits: Limits) -> Iterator[RawRow]:
+    """One JSON value a line."""
+    number = 0
+    try:
+        for number, line in bounded(stream, limits):
+            if line is None:
+                yield RawRow(number, reason=too_long(limits))
+            elif line.strip():
+                yield _row(number, line)
+    except DamagedError as error:
+        yield RawRow(number + 1, reason=str(error))
+
+
+def json_array(stream: io.BufferedReader, limits: Limits) -> Iterator[RawRow]:
+    """The items of one array, counted from 1; an array that is not JSON is one problem, at its line."""
+    try:
+        content = stream.read(limits.array + 1)
+    except DamagedError as error:
+        yield RawRow(1, reason=f"{error}; of an array nothing can be read then")
+        return
+    if len(content) > limits.array:
+        why = f"a JSON array of more than {megabytes(limits.array)} is not read: write it as JSON Lines"
+        yield RawRow(1, reason=why)
+        return
+    try:
+        items = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        yield RawRow(error.lineno, reason=f"invalid JSON array: {error.msg} at column {error.colno}")
+        return
+    for number, item in enumerate(items, start=1):
+        yield RawRow(number, item)
+
+
+def _row(number: int, line: bytes) -> RawRow:
+    try:
+        return RawRow(number, orjson.loads(line))
+    except orjson.JSONDecodeError as error:
+        return RawRow(number, reason=f"invalid JSON: {error.msg} at column {error.colno}")

@@ -1,0 +1,78 @@
+"""Rows as they stand in a file, and the limits that keep reading within bounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a file may hold. They are far beyond data that is meant, and keep memory and time bounded for the rest."""
+
+    row: int = 64 * MIB
+    """Bytes of one row."""
+    array: int = 512 * MIB
+    """Bytes of one JSON array, which is read as a whole."""
+    document: int = MIB
+    """Bytes at which a plain text is cut, between paragraphs, into another row."""
+    columns: int = 2000
+    """Keys of one object, columns of a table."""
+    depth: int = 100
+    """Lists and objects inside each other."""
+    expansion: int = 100
+    """How often larger a compressed file may be once it is read."""
+    expanded: int = 256 * MIB
+    """Bytes that a compressed file may always grow to, however small it is."""
+    problems: int = 100_000
+    """Bad rows that are listed; behind them a file is not read on."""
+
+    def budget(self, size: int) -> int:
+        """Bytes that a compressed file of `size` bytes may grow to."""
+        return max(self.expanded, self.expansion * size)
+
+
+LIMITS = Limits()
+
+
+@dataclass(frozen=True)
+class RawRow:
+    """One row as it stands in the file: a JSON value, or the reason why there is none."""
+
+    line: int
+    value: Any = None
+    reason: str | None = None
+    tabular: bool = False
+    """Whether it comes from a table, where JSON stands as text in a cell and an absent value is null."""
+
+
+class DamagedError(Exception):
+    """The file cannot be read on from here; the text is the reason."""
+
+
+def oddity(value: Any, limits: Limits = LIMITS) -> str | None:
+    """Why a JSON value is none that is meant: too deep, too wide, or with NUL characters; None when it is fine."""
+    level, depth = [value], 0
+    while level:
+        if depth > limits.depth:
+            return f"lists and objects are nested more than {limits.depth} deep"
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, str) and "\0" in item:
+                return "a text holds a NUL character"
+            if isinstance(item, list):
+                below += item
+            elif isinstance(item, dict):
+                if len(item) > limits.columns:
+                    return f"an object has {len(item)} keys; at most {limits.columns} are read"
+                below += item
+                below += item.values()
+        level, depth = below, depth + 1
+    return None
+
+
+def megabytes(size: int) -> str:
+    """A size for people."""
+    return f"{size / MIB:.3g} MB"
