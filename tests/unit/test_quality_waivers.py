@@ -119,8 +119,15 @@ def test_near_rows_with_other_answers_are_no_duplicates_and_the_longest_answer_i
     assert codes(repeats.near_duplicates(found, made, 0.8, "report")) == {"near_duplicates": ("f:0 ~ f:1",)}
 
 
+def test_near_rows_with_other_labels_are_conflicts() -> None:
+    made = [example(STEM, "yes", 0), example(f"Well {STEM}", "no", 1)]
+    found = repeats.find_repeats(made, 0.8)
+    assert found.clusters == []
+    assert codes(repeats.near_conflicts(found, made)) == {"near_conflicts": ("f:1 ~ f:0",)}
+
+
 def test_a_shared_system_text_makes_no_rows_alike() -> None:
-    made = [example(f"question {i} of {i}", "yes", i, system=STEM * 5) for i in range(4)]
+    made = [example(f"question {i} of {i}", "yes", i, system=" ".join(f"rule{n}" for n in range(99))) for i in range(4)]
     assert repeats.find_repeats(made, 0.8).clusters == []
 
 
