@@ -120,7 +120,7 @@ def test_repetitions_come_as_pairs_with_the_first() -> None:
     text = "the very same words once more"
     pairs = near_pairs([text, "something else that is not near", text, text], 0.8)
     assert list(zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)) == [(0, 2), (0, 3)]
-    assert near_between([text], ["x y z", text, text]).right.tolist() == [1]
+    assert near_between([text], ["x y z", "x y z", text, text]).right.tolist() == [2]
 
 
 def test_a_crowd_of_alike_texts_is_one_cluster_and_costs_no_square() -> None:

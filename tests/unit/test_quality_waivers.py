@@ -49,12 +49,15 @@ def test_a_label_seen_once_beside_a_frequent_near_one_is_a_typo_and_two_real_lab
     made = rows(*["card_arrival"] * 30, *["card_linking"] * 30, "card_arival", "Card Arrival", "top_up")
     assert codes(quality.typo_labels(made)) == {"typo_label": ("f:60", "f:61")}
     assert not list(quality.typo_labels(rows(*["pending_top_up"] * 30, *["pending_top_ups"] * 20)))
+    assert not list(quality.typo_labels(rows(*["pending_top_up"] * 200, *["pending_top_ups"] * 20)))
 
 
 def test_one_label_over_all_others_and_rare_labels_are_told() -> None:
     skewed = rows(*["a"] * 300, *["b"] * 10, *["c"] * 10, *["d"] * 3)
     assert codes(quality.label_imbalance(skewed)) == {"label_imbalance": ()}
     assert codes(quality.few_per_label(skewed)) == {"few_per_label": ("f:320", "f:321", "f:322")}
+    many = rows(*["a"] * 300, *(f"label {i % 10}" for i in range(100)))
+    assert codes(quality.label_imbalance(many)) == {"label_imbalance": ()}
     assert not list(quality.label_imbalance(rows(*["a", "b"] * 60)))
 
 
@@ -69,7 +72,8 @@ def test_text_that_was_decoded_wrongly(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["café – “naïve” €5", "SÃO PAULO", "привет", "我的卡", "tab\tand\r\nline", "Ê, â, õ", "Â£"[1:]]
+    "text",
+    ["café – “naïve” €5", "SÃO PAULO", "привет", "我的卡", "tab\tand\r\nline", "“voilâ” he said", "Ê, â, õ", "Â£"[1:]],
 )
 def test_text_in_other_scripts_is_fine(text: str) -> None:
     assert not list(quality.broken_encoding([Row("f:1", text, "x")]))
@@ -244,3 +248,18 @@ def test_every_blocking_code_can_be_waived() -> None:
     fixed = set(re.findall(r'Finding\(\s*"(\w+)",\s*"block"', text))
     by_policy = {"near_leakage", "too_few_rows"}
     assert fixed | by_policy == {*BLOCKING, "no_rows"}
+
+
+def test_a_validation_row_that_is_nearly_a_test_row_is_told(tmp_path: Path) -> None:
+    validation = written(tmp_path, "val.jsonl", [asked(STEM)])
+    data = done(tmp_path, PLAIN, [asked(f"{STEM} please")], validation=validation, on_near_overlap="drop")
+    assert codes(data.audit.findings)["near_leakage"] == ("val.jsonl:1 ~ test.jsonl:1",)
+    assert len(data.validation.examples) == 1
+
+
+def test_rows_without_any_loss_are_left_out_when_they_are_waived(tmp_path: Path) -> None:
+    train = written(tmp_path, "train.jsonl", [*PLAIN, asked("word " * 300)])
+    data = {"train": train, "validation": 0.0, "on_long": "truncate", "waive": {"no_supervision": "cut on purpose"}}
+    made = prepare(RunSpec.model_validate({"data": data, "training": {"max_length": 100}}))
+    assert not made.audit.blocking
+    assert len(made.train.examples) == len(PLAIN)
