@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from tunesmith.core import files, fingerprints
 from tunesmith.core.errors import ConflictError, OutputError
@@ -427,3 +429,15 @@ def test_a_step_that_is_not_finite_leaves_a_readable_log(tmp_path):
     log.append({"step": 2, "loss": 0.5})
     log.append({"step": 2, "validation_loss": 0.25})
     assert RunDir(tmp_path).curves() == ([(2, 0.5)], [(2, 0.25)])
+
+
+def test_a_result_can_be_read_by_whom_the_user_lets_read(tmp_path):
+    def fill(folder):
+        save_file({"w": torch.zeros(2)}, folder / "w.safetensors")
+
+    before = os.umask(0o022)
+    try:
+        made_folder = RunDir(tmp_path).write_folder("adapter", fill)
+    finally:
+        os.umask(before)
+    assert (made_folder / "w.safetensors").stat().st_mode & 0o777 == 0o644

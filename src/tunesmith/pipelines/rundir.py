@@ -161,7 +161,9 @@ class RunDir:
                 with files.staying(self.path):  # libraries make their folder, and its parents, when it is not there
                     temporary.mkdir()
                     fill(temporary)
+                usual = temporary.stat().st_mode & 0o666  # safetensors lets nobody else read what it writes
                 for file in (entry for entry in temporary.rglob("*") if entry.is_file()):
+                    file.chmod(usual)
                     with file.open("rb") as handle:
                         os.fsync(handle.fileno())
                 files.sync_folder(temporary)
