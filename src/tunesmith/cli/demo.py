@@ -18,7 +18,7 @@ def command(
     set_: Settings = None,
     json: Json = False,
 ) -> None:
-    """Turn the bundled base into a reader of support tickets, and prove it. About four minutes on two cores."""
+    """Turn the bundled base into a reader of support tickets, and prove it. Four to six minutes on two cores."""
     from ..pipelines.demo import RECIPE
     from ..pipelines.demo.replace import remove_earlier
     from ..pipelines.read_recipe import read_recipe
