@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tunesmith.core.errors import ContentError
 from tunesmith.core.events import silent
 from tunesmith.data.batch import collate
 from tunesmith.data.tokenize import Encoded
+from tunesmith.engine import distributed
 from tunesmith.engine.config import TrainingSpec
 from tunesmith.engine.evaluate import mean_loss, row_losses
 from tunesmith.engine.loop import Loop, Plan
@@ -323,3 +325,18 @@ def test_rehearsal_is_zero_at_the_start_and_grows_with_the_distance() -> None:
     assert 0 < float(found[0].detach()) < float(found[1].detach())
     found[1].backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in adapter.parameters().values())
+
+
+def test_gradients_are_exchanged_once_a_step_whatever_the_accumulation(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[bool] = []
+
+    @contextmanager
+    def communicating(wrapped: Any, *, wanted: bool) -> Iterator[None]:
+        asked.append(wanted)
+        yield
+
+    monkeypatch.setattr(distributed, "communicating", communicating)
+    _trained(tmp_path / "run", _training(batch_size=2, gradient_accumulation=4, max_steps=2), torch.float32)
+    assert asked == [False, False, False, False, True] * 2, "the regulariser, then four micro-batches"
