@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tunesmith.cli.main import app
+from tunesmith.cli.options import FORMAT_NAMES
 from tunesmith.data.formats import FORMATS
 from tunesmith.pipelines import reference
 from tunesmith.pipelines.read_recipe import read_recipe
@@ -22,6 +23,10 @@ def test_reference_pages_are_fresh(tmp_path: Path) -> None:
         assert (tmp_path / name).read_text("utf-8") == (ROOT / "docs" / "reference" / name).read_text("utf-8"), (
             "run: python -m tunesmith.pipelines.reference docs/reference"
         )
+
+
+def test_the_help_names_every_format() -> None:
+    assert ", ".join(known.name for known in FORMATS) == FORMAT_NAMES
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
-from ..data.formats import FORMATS
-
-FORMAT_NAMES = ", ".join(format.name for format in FORMATS)
+FORMAT_NAMES = (
+    "openai_preference, preference, kto, reinforcement, chat, prompt_completion, instruction, sharegpt, "
+    "question_answer, transcript, text"
+)
+"""Written out, for the table itself loads pydantic and `--help` shall be quick; a test compares."""
 RecipeArgument = Annotated[Path, typer.Argument(help="The recipe (YAML).", show_default=False)]
 RunArgument = Annotated[Path, typer.Argument(help="The folder of a run.", show_default=False)]
 Out = Annotated[Path, typer.Option("--out", help="Folder of the run; it must not exist yet.", show_default=False)]
