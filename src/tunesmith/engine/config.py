@@ -69,7 +69,7 @@ class DevicesSpec(Spec):
     """With several processes: a whole model in each (DistributedDataParallel), or weights, gradients and optimizer
     state in shares (FSDP2)."""
     activation_checkpointing: bool = False
-    """Compute activations again in the backward pass instead of keeping them: less memory, about a third more time."""
+    """Compute activations again in the backward pass instead of keeping them: less memory, more time."""
 
 
 class TrainingSpec(Spec):

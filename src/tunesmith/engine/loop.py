@@ -31,7 +31,7 @@ from .distributed import ALONE, World
 from .ema import Ema
 from .evaluate import mean_loss
 from .gradients import Gradients, Measured
-from .guards import StepGuard, StopRequest
+from .guards import SPIKE_WINDOW, StepGuard, StopRequest
 from .metrics_log import MetricsLog
 from .objective import Objective
 from .steps import Steps
@@ -169,7 +169,7 @@ class Loop:
         return measured
 
     def _allowed(self, number: int, measured: Measured) -> bool:
-        earlier = [loss for _, loss in self.progress.train_curve]
+        earlier = [loss for _, loss in self.progress.train_curve[-SPIKE_WINDOW:]]
         return self._guard.allows(
             measured.loss, measured.norm, earlier, lambda what: self._warn(f"step {number + 1}: {what}")
         )

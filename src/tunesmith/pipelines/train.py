@@ -48,7 +48,7 @@ def train(
         world=world,
     )
     outcome = Loop(plan).run(resume=resume)
-    bench = _gathered(prepared, bench)
+    bench = _gathered(prepared, bench, world)
     if world.main:
         benches.save(bench, run)
         run.update(status="trained", **_facts(outcome))
@@ -88,11 +88,17 @@ def _arrange(prepared: Prepared, bench: Bench, world: World) -> None:
         distributed.shard(bench.model, world)
 
 
-def _gathered(prepared: Prepared, bench: Bench) -> Bench:
-    """A bench whose model lies whole in this process. Every process takes part, rank 0 gets the weights."""
+def _gathered(prepared: Prepared, bench: Bench, world: World) -> Bench:
+    """In rank 0 a bench whose model lies whole. Every process takes part, one parameter at a time."""
     if not distributed.is_sharded(bench.model):
         return bench
-    trained = {name: distributed.whole(p.detach()).cpu() for name, p in bench.adapter.parameters().items()}
+    trained = {}
+    for name, parameter in bench.adapter.parameters().items():
+        gathered = distributed.whole(parameter.detach())
+        if world.main:
+            trained[name] = gathered.cpu()
+    if not world.main:
+        return bench
     fresh = benches.build(prepared.spec, prepared.base, prepared.tokenizer)
     for name, parameter in fresh.adapter.parameters().items():
         parameter.data.copy_(trained[name])
