@@ -178,18 +178,6 @@ def test_an_earlier_learned_turn_without_an_end_mark_is_found(bundled_tokenizer)
     assert finding.rows == ("f:0", "f:2"), "what the limit cut off has no end, what stands before it has"
 
 
-def test_a_prompt_that_others_would_cut_otherwise_is_found(bundled_tokenizer):
-    gluing = under(
-        bundled_tokenizer,
-        "{% for m in messages %}{% if m['role'] == 'assistant' %}\n{% endif %}{{ m['content'] }}{% endfor %}"
-        "{% if add_generation_prompt %}\n{% endif %}",
-    )
-    row = turns(("user", "say it"), ("assistant", "I am under"), ("user", "standing it"), ("assistant", "fine"))
-    [finding] = checks.served_prompt([row], gluing)
-    assert (finding.code, finding.rows) == ("prompt_tokens_differ", ("f:1",))
-    assert not list(checks.served_prompt([row], bundled_tokenizer))
-
-
 def test_too_long_rows_follow_the_policy():
     row = turns(("user", "x"), ("assistant", "y"))
     long = Encoded(np.arange(9, dtype=np.int32), np.ones(9, dtype=np.float32))

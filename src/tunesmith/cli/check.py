@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from ..core.errors import UsageError
 from .console import print_json
-from .options import FORMAT_NAMES, Json
+from .options import FORMAT_NAMES, Json, column_names
 
 
 def command(
@@ -20,17 +21,36 @@ def command(
     format: Annotated[
         str | None, typer.Option("--format", help=f"The row format; detected otherwise. Known: {FORMAT_NAMES}.")
     ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option("--columns", metavar="KEY=NAME,...", help="The files' names for keys of the format."),
+    ] = None,
+    assistant: Annotated[str | None, typer.Option("--assistant", help="Who answers in a transcript.")] = None,
     json: Json = False,
 ) -> None:
-    """Audit files of examples, or everything that a recipe names. Exit 3 when something blocks training."""
-    from ..pipelines.check import check_files, check_recipe
+    """Audit files of rows of any kind, or everything that a recipe names. Exit 3 when something blocks training."""
+    from ..pipelines.check import Request, check_files, check_recipe
     from . import show
 
-    as_recipe = len(files) == 1 and files[0].suffix in (".yaml", ".yml")
-    prepared = check_recipe(files[0]) if as_recipe else check_files(files, base=base, test=test, format=format)
-    facts = prepared.audit.as_json()
+    names = column_names(columns or [], "--columns")
+    if len(files) == 1 and files[0].suffix in (".yaml", ".yml"):
+        _require_absent(base=base, test=test, format=format, columns=columns, assistant=assistant)
+        checked = check_recipe(files[0])
+    else:
+        checked = check_files(Request(files, base, test, format, names, assistant))
+    facts = checked.audit.as_json()
     if json:
         print_json(facts)
     else:
         show.audit(facts)
-    prepared.require_clean()
+    checked.require_clean()
+
+
+def _require_absent(**options: object) -> None:
+    """UsageError for options that a recipe would have to say itself."""
+    given = [name for name, value in options.items() if value]
+    if given:
+        raise UsageError(
+            f"--{given[0]} is for files of rows; a recipe says it itself",
+            mend="take it out, and write it into the recipe (base, data.test, data.train: format, columns, assistant)",
+        )

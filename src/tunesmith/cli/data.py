@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from ..core.errors import UsageError
 from .console import out as stdout
 from .console import print_json
-from .options import FORMAT_NAMES, Json
+from .options import FORMAT_NAMES, Json, column_names
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Work on files of rows: convert.")
 
@@ -37,19 +36,8 @@ def convert(
     """Write a file of rows in another format. A row that the format cannot hold stops it; nothing is lost unsaid."""
     from ..pipelines.convert import convert as run
 
-    done = run(file, out, to=to, format=format, columns=_pairs(columns or []), assistant=assistant)
+    done = run(file, out, to=to, format=format, columns=column_names(columns or [], "--column"), assistant=assistant)
     if json:
         print_json({**vars(done), "path": str(done.path)})
         return
     stdout.print(f"{done.rows} rows read as {done.read_as} ({done.kind}), written to {done.path} as {done.written_as}")
-
-
-def _pairs(columns: list[str]) -> dict[str, str]:
-    """KEY=NAME, each."""
-    found = {}
-    for column in columns:
-        key, mark, name = column.partition("=")
-        if not (key and mark and name):
-            raise UsageError(f"--column takes KEY=NAME, not '{column}'", mend="--column prompt=question")
-        found[key] = name
-    return found

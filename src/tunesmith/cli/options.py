@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from ..core.errors import UsageError
+
 FORMAT_NAMES = (
     "openai_preference, preference, kto, reinforcement, chat, prompt_completion, instruction, sharegpt, "
     "question_answer, transcript, text"
@@ -24,3 +26,17 @@ Processes = Annotated[
     int, typer.Option("--nproc", min=1, help="Train in this many processes on this machine, one a GPU or share of CPU.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+
+
+def column_names(columns: list[str], option: str) -> dict[str, str]:
+    """KEY=NAME, given one by one or in a list with commas, as the names of the columns by the format's keys."""
+    found: dict[str, str] = {}
+    for pair in (pair for text in columns for pair in text.split(",")):
+        key, mark, name = (part.strip() for part in pair.partition("="))
+        example = f"{option} prompt=question"
+        if not (key and mark and name):
+            raise UsageError(f"{option} takes KEY=NAME, not '{pair}'", mend=example)
+        if key in found:
+            raise UsageError(f"{option} names '{key}' twice: as '{found[key]}' and as '{name}'", mend=example)
+        found[key] = name
+    return found

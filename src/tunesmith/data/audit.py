@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -12,6 +13,11 @@ from .tokenize import Encoded
 
 Severity = Literal["block", "warn", "info"]
 SHOWN = 5
+DUPLICATES = {"exact": ("duplicate_rows",), "near": ("near_duplicates", "near_duplicates_dropped")}
+LEAKAGE = {
+    "exact": ("overlap", "overlap_dropped", "overlap_held_out"), "near": ("near_leakage", "near_leakage_dropped"),
+}  # fmt: skip
+"""The codes whose rows are counted as repeating each other, or held-out rows."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,8 @@ class Finding:
     example: str = ""
     waived: str = ""
     """The reason for which it does not block, where the recipe waives it."""
+    kind: str = ""
+    """What was found, where a code has several kinds: `email` of personal_data."""
 
     @property
     def count(self) -> int:
@@ -60,14 +68,35 @@ class TokenFacts:
     @staticmethod
     def of(encoded: Iterable[Encoded]) -> TokenFacts:
         """Count a set of encoded rows."""
-        kept = list(encoded)
-        if not kept:
+        sizes, labelled, cut = array("q"), 0, 0
+        for one in encoded:
+            sizes.append(len(one.input_ids))
+            labelled += one.labelled
+            cut += one.truncated
+        if not sizes:
             return TokenFacts(0, 0, 0, 0, 0, 0, 0)
-        lengths = np.array([len(e.input_ids) for e in kept])
+        lengths = np.array(sizes)
         p50, p95 = (int(np.percentile(lengths, q)) for q in (50, 95))
-        labelled = sum(e.labelled for e in kept)
-        cut = sum(e.truncated for e in kept)
-        return TokenFacts(len(kept), int(lengths.sum()), labelled, p50, p95, int(lengths.max()), cut)
+        return TokenFacts(len(lengths), int(lengths.sum()), labelled, p50, p95, int(lengths.max()), cut)
+
+
+@dataclass(frozen=True)
+class Supervision:
+    """How many training examples (rows, or their pieces where a template asks for it) teach how much."""
+
+    examples: int
+    no_loss: int
+    """Those of which no token carries loss."""
+    lost_all: int
+    """Those of which the length limit takes every token with loss."""
+    lost_part: int
+    """Those of which it takes some."""
+    dropped: int
+    """Those left out for their length."""
+    no_end_of_turn: int = 0
+    prompts_compared: int = 0
+    """Trained prompts that were compared with the served ones, token by token."""
+    prompts_equal: int = 0
 
 
 @dataclass
@@ -77,6 +106,7 @@ class Audit:
     files: list[FileFacts] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     tokens: TokenFacts | None = None
+    supervision: Supervision | None = None
 
     def add(self, finding: Finding) -> None:
         """Keep a finding; the severe ones come first when shown."""
@@ -102,9 +132,36 @@ class Audit:
         return sorted(self.findings, key=lambda f: rank[f.severity])
 
     def as_json(self) -> dict[str, Any]:
-        """The content of `data-audit.json`."""
+        """The content of `data-audit.json`. Rows and format are those of the training files."""
+        training = [f for f in self.files if f.role == "train"]
+        formats = {f.path: f.format for f in training}
         return {
-            "files": [asdict(f) for f in self.files],
-            "findings": [asdict(f) | {"count": f.count, "rows": list(f.rows)} for f in self.ordered()],
+            "rows": sum(f.rows for f in training),
+            "format": formats if len(set(formats.values())) > 1 else next(iter(formats.values()), None),
             "tokens": asdict(self.tokens) if self.tokens else None,
+            "supervision": self._supervision(),
+            "duplicates": {name: self._told(codes) for name, codes in DUPLICATES.items()},
+            "leakage": {name: self._told(codes) for name, codes in LEAKAGE.items()},
+            "personal_data": self._personal_data(),
+            "findings": [asdict(f) | {"count": f.count, "rows": list(f.rows)} for f in self.ordered()],
+            "files": [asdict(f) for f in self.files],
         }
+
+    def _told(self, codes: Sequence[str]) -> int:
+        """How many rows the findings of these codes name."""
+        return sum(len(f.rows) for f in self.findings if f.code in codes)
+
+    def _supervision(self) -> dict[str, Any] | None:
+        if not self.supervision:
+            return None
+        tokens = self.tokens.tokens if self.tokens else 0
+        labelled = self.tokens.labelled_tokens if self.tokens else 0
+        return {"share": labelled / tokens if tokens else 0.0, **asdict(self.supervision)}
+
+    def _personal_data(self) -> dict[str, int]:
+        """Rows by kind of what was found in them, secrets included."""
+        found: dict[str, int] = {}
+        for finding in self.findings:
+            if finding.code.startswith(("personal_data", "secrets")):
+                found[finding.kind] = found.get(finding.kind, 0) + len(finding.rows)
+        return dict(sorted(found.items()))

@@ -72,11 +72,11 @@ def _findings(found: dict[str, list[str]], shown: dict[str, str], policy: Policy
         name = kind.replace("_", " ")
         if kind in SECRET_KINDS:
             message = f"SECRET in this row: {name}. A model can repeat it word for word{_DONE[policy]}"
-            yield Finding(f"secrets{suffix}", "warn", message, _REVOKE + _MEND[policy], places, shown[kind])
+            yield Finding(f"secrets{suffix}", "warn", message, _REVOKE + _MEND[policy], places, shown[kind], kind=kind)
         else:
             severity: Severity = "info" if policy == "mask" else "warn"
             message = f"personal data in this row: {name}{_DONE[policy]}"
-            yield Finding(f"personal_data{suffix}", severity, message, _MEND[policy], places, shown[kind])
+            yield Finding(f"personal_data{suffix}", severity, message, _MEND[policy], places, shown[kind], kind=kind)
 
 
 def _excerpt(text: str, hits: Sequence[Hit], shown: Hit) -> str:

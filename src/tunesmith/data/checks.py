@@ -11,10 +11,8 @@ from numpy.typing import NDArray
 from ..core.messages import Example
 from .audit import Finding
 from .load import Loaded
-from .template import Rendered, TemplateError, Tokenizer, render_prompt, special_tokens
-from .tokenize import Encoded, encode_prompt
-
-PROMPTS_COMPARED = 200
+from .template import TemplateError, Tokenizer, special_tokens
+from .tokenize import Encoded
 
 
 def bad_rows(loaded: Loaded) -> Iterator[Finding]:
@@ -177,25 +175,6 @@ def _turn_ends(one: Encoded) -> NDArray[np.intp]:
     labelled = one.loss_weight > 0
     ends = np.flatnonzero(labelled & ~np.append(labelled[1:], False))
     return ends[ends < len(labelled) - 1] if one.truncated else ends
-
-
-def served_prompt(examples: Sequence[Example], tokenizer: Tokenizer) -> Iterator[Finding]:
-    """Prompts that another server, which tokenizes the whole text at once, would cut into other tokens."""
-    places = []
-    for example in examples[:PROMPTS_COMPARED]:
-        try:
-            ours = encode_prompt(tokenizer, example.prompt(), example.tools)
-            text: Rendered = render_prompt(tokenizer, example.prompt(), example.tools)
-        except TemplateError:
-            continue
-        if ours != list(tokenizer(text.text, add_special_tokens=False)["input_ids"]):
-            places.append(example.origin)
-    if places:
-        yield Finding(
-            "prompt_tokens_differ", "warn",
-            "other servers would cut this prompt into other tokens than it was trained with",
-            "serve the model with Tunesmith, or use a template with special tokens between the turns", _rows(places),
-        )  # fmt: skip
 
 
 def _rows(places: Iterable[str]) -> tuple[str, ...]:

@@ -25,6 +25,10 @@ _JSON_CELLS = ("messages", "tools", "conversations", "history", "metadata", "pre
                "non_preferred_output", "label", "kto_tag")  # fmt: skip
 
 
+class OtherKindError(ContentError):
+    """Rows of a kind that supervised fine-tuning cannot learn from."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """A row that cannot be used."""
@@ -64,7 +68,7 @@ class Loaded:
     def require_supervised(self) -> list[Example]:
         """The rows, all supervised; a ContentError that names the kind they are of otherwise."""
         if self.kind != "supervised":
-            raise ContentError(
+            raise OtherKindError(
                 f"{self.path.name} holds rows of kind '{self.kind}' (format '{self.format}')", where=str(self.path),
                 why=f"supervised fine-tuning (sft) learns from answers; these rows are for {METHODS[self.kind]}, "
                 "which is not available yet",

@@ -2,32 +2,111 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..core.errors import UsageError
+from ..data.audit import Audit
 from ..data.config import DataSpec, SourceSpec
 from ..data.formats import named
-from ..models.refs import DEFAULT
-from .prepare import Prepared, prepare
+from ..data.load import Loaded, OtherKindError, load
+from ..data.template import PLAIN_TEMPLATE
+from ..models.find import find
+from ..models.refs import DEFAULT, Base
+from ..models.tokenizer import tokenizer as load_tokenizer
+from .check_kinds import Part, audit_kind, parts
+from .prepare import Prepared, blocked, length_limit, prepare
 from .read_recipe import read_recipe
 from .recipe import RunSpec
 
 
-def check_recipe(path: Path) -> Prepared:
+@dataclass(frozen=True)
+class Request:
+    """What the command line says of loose files."""
+
+    files: Sequence[Path]
+    base: str | None = None
+    test: Path | None = None
+    format: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    assistant: str | None = None
+
+    def spec(self) -> RunSpec:
+        """The files as training rows of one recipe with default settings."""
+        if not self.files:
+            raise UsageError("name at least one file")
+        if self.format:
+            named(self.format)
+        train = tuple(self._source(file) for file in self.files)
+        test = self._source(self.test) if self.test else None
+        return RunSpec(data=DataSpec(train=train, validation=0.0, test=test), base=self.base or DEFAULT)
+
+    def _source(self, file: Path) -> SourceSpec:
+        return SourceSpec(
+            path=str(file), format=self.format, columns=dict(self.columns), assistant=self.assistant
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was found, and the rows that can be shown."""
+
+    spec: RunSpec
+    base: Base
+    tokenizer: Any
+    audit: Audit
+    origins: Sequence[str]
+    """Where each row that can be shown comes from."""
+    parts: Callable[[int], list[Part]]
+    """A row's sequences of tokens. TemplateError where the base's template cannot show it."""
+
+    def require_clean(self) -> None:
+        """ContentError with every blocking finding."""
+        if self.audit.blocking:
+            raise blocked(self.audit.blocking)
+
+
+def check_recipe(path: Path) -> Checked:
     """Everything a recipe names, as a run would see it."""
-    return prepare(read_recipe(path))
+    return _checked(prepare(read_recipe(path)))
 
 
-def check_files(files: Sequence[Path], *, base: str | None, test: Path | None, format: str | None) -> Prepared:
-    """Loose files as training rows of one recipe with default settings."""
-    if not files:
-        raise UsageError("name at least one file")
-    if format:
-        named(format)
-    data = DataSpec(
-        train=tuple(SourceSpec(path=str(file), format=format) for file in files),
-        validation=0.0,
-        test=SourceSpec(path=str(test), format=format) if test else None,
-    )
-    return prepare(RunSpec(data=data, base=base or DEFAULT))
+def check_files(request: Request) -> Checked:
+    """Loose files of any kind of rows."""
+    spec = request.spec()
+    try:
+        return _checked(prepare(spec))
+    except OtherKindError as refusal:
+        return _other_kind(spec, refusal)
+
+
+def _checked(prepared: Prepared) -> Checked:
+    train = prepared.train
+    origins = [example.origin for example in train.examples]
+    return Checked(
+        prepared.spec, prepared.base, prepared.tokenizer, prepared.audit, origins,
+        lambda i: [Part("", train.encoded[i])],
+    )  # fmt: skip
+
+
+def _other_kind(spec: RunSpec, refusal: OtherKindError) -> Checked:
+    """Files of another kind than supervised; `refusal` where only a test file is."""
+    base = find(spec.base)
+    tokenizer = load_tokenizer(base, PLAIN_TEMPLATE)
+    train = [_loaded(source) for source in spec.data.train]
+    if all(file.kind == "supervised" for file in train):
+        raise refusal
+    test = _loaded(spec.data.test) if spec.data.test else None
+    audit = audit_kind(spec, train, test, tokenizer, length_limit(spec, base))
+    rows = [row for file in train for row in file.records]
+    origins = [row.origin for row in rows]
+    return Checked(spec, base, tokenizer, audit, origins, lambda i: parts(rows[i], tokenizer))
+
+
+def _loaded(source: SourceSpec) -> Loaded:
+    return load(
+        Path(source.path), format=source.format, limit=source.limit, columns=source.columns,
+        assistant=source.assistant,
+    )  # fmt: skip

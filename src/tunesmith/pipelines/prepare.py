@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..core import fingerprints
 from ..core.errors import ContentError, UsageError
 from ..core.messages import Example
-from ..data import checks
+from ..data import checks, supervision
 from ..data.audit import Audit, FileFacts, Finding, TokenFacts
 from ..data.check_privacy import Privacy
 from ..data.config import DataSpec, SourceSpec
@@ -108,7 +108,7 @@ class _Preparation:
         self.spec, self.tokenizer = spec, tokenizer
         self.audit = Audit()
         self.privacy = Privacy(spec.data.personal_data, spec.data.subject)
-        self.max_length = _max_length(spec, base)
+        self.max_length = length_limit(spec, base)
 
     def rows(self) -> tuple[Rows, list[int], Rows, Rows]:
         """(training rows, how often each is seen, validation rows, test rows)."""
@@ -191,6 +191,8 @@ class _Preparation:
                 rows.encoded.append(encoded)
         policy = self.spec.data.on_long
         self.audit.findings += checks.too_long(rows.examples, rows.encoded, self.max_length, policy)
+        if check_prompts:
+            self.audit.supervision = supervision.measure(rows.encoded, self.max_length, drop=policy == "drop")
         if policy == "drop":
             short = [i for i, e in enumerate(rows.encoded) if len(e.input_ids) <= self.max_length]
             fine, rows = [fine[i] for i in short], rows.pick(short)
@@ -200,9 +202,15 @@ class _Preparation:
             taught = [i for i, e in enumerate(rows.encoded) if e.labelled]
             fine, rows = [fine[i] for i in taught], rows.pick(taught)
         if check_prompts:
-            self.audit.findings += checks.end_of_turn(rows.examples, rows.encoded, self.tokenizer)
-            self.audit.findings += checks.served_prompt(rows.examples, self.tokenizer)
+            self._check_supervision(rows)
         return rows, fine
+
+    def _check_supervision(self, rows: Rows) -> None:
+        unended = list(checks.end_of_turn(rows.examples, rows.encoded, self.tokenizer))
+        compared = supervision.compare(rows.examples, rows.encoded, self.tokenizer, self.spec.seed)
+        self.audit.findings += [*unended, *compared.findings()]
+        if known := self.audit.supervision:
+            self.audit.supervision = compared.added_to(replace(known, no_end_of_turn=sum(f.count for f in unended)))
 
 
 def blocked(findings: Sequence[Finding]) -> ContentError:
@@ -221,7 +229,8 @@ def blocked(findings: Sequence[Finding]) -> ContentError:
     )  # fmt: skip
 
 
-def _max_length(spec: RunSpec, base: Base) -> int:
+def length_limit(spec: RunSpec, base: Base) -> int:
+    """The longest row in tokens: what the recipe says, within what the base takes. ContentError beyond that."""
     context, wanted = base.context, spec.training.max_length
     if wanted == "auto":
         return min(context or LONGEST_AUTO, LONGEST_AUTO)

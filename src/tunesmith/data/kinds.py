@@ -1,0 +1,80 @@
+"""Rows of every kind as conversations, so that what reads conversations reads them all; and back again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, overload
+
+from ..core.messages import Example, Labelled, Message, Preference, Prompt, Row, Text
+
+NOTHING = Message(role="assistant", content="")
+
+
+class View(Sequence[Example]):
+    """Rows as conversations, each made when it is read: no second copy of a set is ever in memory."""
+
+    def __init__(self, rows: Sequence[Any], shown: Callable[[Any], Example]):
+        self.rows, self.shown = rows, shown
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Example]: ...
+    def __getitem__(self, index: int | slice) -> Example | Sequence[Example]:
+        if isinstance(index, slice):
+            return View(self.rows[index], self.shown)
+        return self.shown(self.rows[index])
+
+
+def joined(row: Row) -> Example:
+    """Every turn of the row, one behind the other; text stands as the user's. Rows without an answer get an empty one.
+
+    Two rows say the same exactly when their joined forms do, but for the label of a labelled row.
+    """
+    if isinstance(row, Example):
+        return row
+    if isinstance(row, Preference):
+        return _example(row, (*row.prompt, *row.chosen, *row.rejected))
+    return better(row)
+
+
+def better(row: Row) -> Example:
+    """The prompt with the answer that the row holds up: of a pair the chosen one."""
+    if isinstance(row, Preference):
+        return _example(row, (*row.prompt, *row.chosen))
+    if isinstance(row, Labelled):
+        return _example(row, (*row.prompt, row.answer))
+    if isinstance(row, Prompt):
+        return _example(row, (*row.messages, NOTHING))
+    if isinstance(row, Text):
+        return _example(row, (Message(role="user", content=row.text), NOTHING))
+    return row
+
+
+def worse(row: Preference) -> Example:
+    """The prompt with the rejected answer."""
+    return _example(row, (*row.prompt, *row.rejected))
+
+
+def parted(row: Row, example: Example) -> Row:
+    """The row with the turns of `example`, a changed `joined(row)`."""
+    turns, tools = example.messages, example.tools
+    if isinstance(row, Preference):
+        answers = len(row.prompt), len(row.prompt) + len(row.chosen)
+        prompt, chosen, rejected = turns[: answers[0]], turns[answers[0] : answers[1]], turns[answers[1] :]
+        return row.model_copy(update={"prompt": prompt, "chosen": chosen, "rejected": rejected, "tools": tools})
+    if isinstance(row, Labelled):
+        return row.model_copy(update={"prompt": turns[:-1], "answer": turns[-1], "tools": tools})
+    if isinstance(row, Prompt):
+        return row.model_copy(update={"messages": turns[:-1], "tools": tools})
+    if isinstance(row, Text):
+        return row.model_copy(update={"text": turns[0].content or ""})
+    return example
+
+
+def _example(row: Preference | Labelled | Prompt | Text, turns: tuple[Message, ...]) -> Example:
+    tools = None if isinstance(row, Text) else row.tools
+    return Example.model_construct(messages=turns, tools=tools, metadata={}, origin=row.origin)

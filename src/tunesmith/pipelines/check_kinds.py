@@ -1,0 +1,145 @@
+"""The audit of rows that supervised fine-tuning cannot learn from: pairs, labelled answers, prompts, texts.
+
+The checks are those of supervised rows, on the rows as conversations (`data.kinds`), and what a kind alone can have
+wrong. Nothing is split or left out: these rows are looked at, not prepared.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from ..core.errors import ContentError
+from ..core.messages import Kind, Preference, Prompt, Row, Text
+from ..data import checks, kind_checks, repeats, supervision
+from ..data.audit import Audit, FileFacts, Finding, TokenFacts
+from ..data.check_privacy import personal_data
+from ..data.config import SourceSpec
+from ..data.kinds import View, better, joined, worse
+from ..data.load import METHODS, Loaded
+from ..data.quality import quality
+from ..data.split import overlapping
+from ..data.template import TemplateError
+from ..data.tokenize import Encoded, encode, encode_prompt, encode_text
+from .recipe import RunSpec
+
+_ANSWERED = ("conflicting_answers", "few_per_label", "typo_label", "json_invalid", "json_schema_differs")
+"""Findings that speak of one right answer for each prompt, which these rows do not have."""
+_FEW = ("too_few_rows", "few_rows")
+"""Findings that count rows; of texts one may be a whole book."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A sequence of tokens that a row is trained with, and its name where a row has several."""
+
+    name: str
+    encoded: Encoded
+
+
+def kind_of(files: Sequence[Loaded]) -> Kind:
+    """The one kind that the files hold; a ContentError where they differ."""
+    kinds = {file.kind: file for file in files}
+    if len(kinds) > 1:
+        held = ", ".join(f"{file.path.name} holds {kind} rows" for kind, file in kinds.items())
+        raise ContentError(
+            "files of different kinds cannot be checked together", why=held, mend="check them one kind at a time"
+        )
+    return next(iter(kinds))
+
+
+def audit_kind(spec: RunSpec, train: Sequence[Loaded], test: Loaded | None, tokenizer: Any, limit: int) -> Audit:
+    """Findings and figures of files of one kind; `limit` is the longest sequence in tokens."""
+    audit, kind = Audit(), kind_of(train)
+    for loaded, role, source in _told(spec, train, test):
+        audit.files.append(FileFacts(source.path, role, loaded.format, loaded.rows, len(loaded.records), loaded.sha256))
+        audit.findings += checks.bad_rows(loaded)
+        audit.findings += personal_data(View(loaded.records, joined))
+    rows: Sequence[Row] = train[0].records if len(train) == 1 else [*chain.from_iterable(f.records for f in train)]
+    why = f"rows of kind '{kind}' are for {METHODS[kind]}, which this version does not train yet"
+    audit.add(
+        Finding("other_method", "info", why, "nothing to do for the check; `tunesmith run` takes rows with answers")
+    )
+    _repeats(spec, rows, audit)
+    _leaks(spec, rows, test.records if test else [], audit)
+    beside = (*_ANSWERED, *_FEW) if kind == "text" else _ANSWERED
+    audit.findings += [f for f in quality(View(rows, better)) if f.code not in beside]
+    audit.findings += kind_checks.OF_KIND[kind](rows) if kind in kind_checks.OF_KIND else ()
+    _tokens(rows, tokenizer, limit, audit)
+    return audit
+
+
+def parts(row: Row, tokenizer: Any) -> list[Part]:
+    """The row's sequences as tokens. TemplateError where the base's template cannot show it."""
+    if isinstance(row, Text):
+        return [Part("", encode_text(tokenizer, row.text))]
+    if isinstance(row, Prompt):
+        ids = np.array(encode_prompt(tokenizer, row.messages, row.tools), dtype=np.int32)
+        return [Part("", Encoded(ids, np.zeros(len(ids), dtype=np.float32)))]
+    answers = {"chosen": better(row), "rejected": worse(row)} if isinstance(row, Preference) else {"": better(row)}
+    made = []
+    for name, encoded in zip(answers, encode(tokenizer, list(answers.values())), strict=True):
+        if isinstance(encoded, TemplateError):
+            raise encoded
+        made.append(Part(name, encoded))
+    return made
+
+
+def _told(
+    spec: RunSpec, train: Sequence[Loaded], test: Loaded | None
+) -> Iterator[tuple[Loaded, str, SourceSpec]]:  # fmt: skip
+    yield from ((loaded, "train", source) for loaded, source in zip(train, spec.data.train, strict=True))
+    if test and spec.data.test:
+        yield test, "test", spec.data.test
+
+
+def _repeats(spec: RunSpec, rows: Sequence[Row], audit: Audit) -> None:
+    audit.findings += kind_checks.duplicates(rows)
+    for view in kind_checks.comparable(rows):
+        found = repeats.find_repeats(view, spec.data.near_threshold)
+        audit.findings += repeats.near_duplicates(found, view, spec.data.near_threshold, "report")
+
+
+def _leaks(spec: RunSpec, rows: Sequence[Row], test: Sequence[Row], audit: Audit) -> None:
+    asked, withheld = View(rows, better), View(test, better)
+    pairs = overlapping(asked, withheld)
+    audit.findings += checks.overlap(pairs, asked, withheld, "test", spec.data.on_overlap)
+    known = {i for i, _ in pairs}
+    near = repeats.leaks(asked, repeats.held(withheld, "test"), spec.data.near_threshold)
+    audit.findings += repeats.leaked([x for x in near if x.row not in known], asked, spec.data.on_near_overlap)
+
+
+def _tokens(rows: Sequence[Row], tokenizer: Any, limit: int, audit: Audit) -> None:
+    """Figures of the sequences. Texts are cut into pieces for pre-training, so none is too long; prompts teach none."""
+    cutting = bool(rows) and isinstance(rows[0], Text)
+    counter = supervision.Measure(sys.maxsize if cutting else limit)
+    long: dict[str, int] = {}
+    refused: dict[str, list[str]] = {}
+
+    def sequences() -> Iterator[Encoded]:
+        for row in rows:
+            try:
+                made = parts(row, tokenizer)
+            except TemplateError as error:
+                refused.setdefault(str(error), []).append(row.origin)
+                continue
+            for part in made:
+                counter.see(part.encoded)
+                if len(part.encoded.input_ids) > counter.max_length:
+                    long[row.origin] = max(long.get(row.origin, 0), len(part.encoded.input_ids))
+                yield part.encoded
+
+    audit.tokens = TokenFacts.of(sequences())
+    if rows and not isinstance(rows[0], Prompt):
+        audit.supervision = counter.result()
+    for reason, places in refused.items():
+        mend = "change these rows to what the base's template takes"
+        audit.add(Finding("template_refuses", "block", reason, mend, tuple(places)))
+    if long:
+        message = f"row is longer than {limit} tokens (the longest has {max(long.values())})"
+        audit.add(Finding("too_long", "block", message, "shorten them, or use a base that takes more", tuple(long)))
