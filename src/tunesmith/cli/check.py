@@ -26,11 +26,14 @@ def command(
         typer.Option("--columns", metavar="KEY=NAME,...", help="The files' names for keys of the format."),
     ] = None,
     assistant: Annotated[str | None, typer.Option("--assistant", help="Who answers in a transcript.")] = None,
+    rows_shown: Annotated[
+        int, typer.Option("--show", min=0, metavar="N", help="Show N rows as the model sees them, token by token.")
+    ] = 0,
     json: Json = False,
 ) -> None:
     """Audit files of rows of any kind, or everything that a recipe names. Exit 3 when something blocks training."""
     from ..pipelines.check import Request, check_files, check_recipe
-    from . import show
+    from . import show, tokens
 
     names = column_names(columns or [], "--columns")
     if len(files) == 1 and files[0].suffix in (".yaml", ".yml"):
@@ -39,10 +42,14 @@ def command(
     else:
         checked = check_files(Request(files, base, test, format, names, assistant))
     facts = checked.audit.as_json()
+    if rows_shown:
+        facts["shown"] = checked.shown(rows_shown)
     if json:
         print_json(facts)
     else:
         show.audit(facts)
+        if rows_shown:
+            tokens.rows(facts["shown"])
     checked.require_clean()
 
 

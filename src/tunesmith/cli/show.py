@@ -36,10 +36,12 @@ def audit(facts: dict[str, Any]) -> None:
     tokens = facts["tokens"]
     if tokens and tokens["rows"]:
         out.print(
-            f"{tokens['rows']:,} training rows, {tokens['tokens']:,} tokens, "
+            f"{tokens['rows']:,} {_rows_or_sequences(facts)}, {tokens['tokens']:,} tokens, "
             f"{tokens['labelled_tokens']:,} of them carry loss; row length: median "
             f"{tokens['length_p50']}, 95 % {tokens['length_p95']}, longest {tokens['length_max']}"
         )
+    if supervision := facts["supervision"]:
+        _supervision(supervision)
     if not facts["findings"]:
         out.print("[green]no findings[/]\n")
         return
@@ -54,6 +56,28 @@ def audit(facts: dict[str, Any]) -> None:
             out.print(f"  rows: {escape(places)}")
         out.print(f"  mend: {escape(finding['mend'])}")
     out.print()
+
+
+def _rows_or_sequences(facts: dict[str, Any]) -> str:
+    """A pair is two sequences of tokens, and a template may make several of a row."""
+    return "training rows" if facts["tokens"]["rows"] <= facts["rows"] else "sequences"
+
+
+def _supervision(facts: dict[str, Any]) -> None:
+    """Which share carries loss, and whatever takes from it."""
+    troubles = (
+        ("no_loss", "without any"), ("lost_all", "lose all of it to the length limit"),
+        ("lost_part", "lose some of it"), ("dropped", "left out for their length"),
+        ("no_end_of_turn", "without an end of turn"),
+    )  # fmt: skip
+    told = [f"{facts[key]:,} rows {what}" for key, what in troubles if facts[key]]
+    line = f"loss on {facts['share']:.1%} of the tokens" + "".join(f"; {text}" for text in told)
+    if facts["prompts_compared"]:
+        line += (
+            f"; {facts['prompts_equal']:,} of {facts['prompts_compared']:,} prompts compared are trained as they are "
+            "served, token for token"
+        )
+    out.print(line)
 
 
 def evaluation(facts: dict[str, Any]) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from ..data.audit import Audit
 from ..data.config import DataSpec, SourceSpec
 from ..data.formats import named
 from ..data.load import Loaded, OtherKindError, load
-from ..data.template import PLAIN_TEMPLATE
+from ..data.shown import chosen, codes_of, pieces
+from ..data.template import PLAIN_TEMPLATE, TemplateError
 from ..models.find import find
 from ..models.refs import DEFAULT, Base
 from ..models.tokenizer import tokenizer as load_tokenizer
@@ -61,6 +62,22 @@ class Checked:
     """Where each row that can be shown comes from."""
     parts: Callable[[int], list[Part]]
     """A row's sequences of tokens. TemplateError where the base's template cannot show it."""
+
+    def shown(self, most: int) -> list[dict[str, Any]]:
+        """Up to `most` rows token by token, those with findings first (`data.shown`)."""
+        return [row for index in chosen(self.audit, self.origins, most) for row in self._row(index)]
+
+    def _row(self, index: int) -> Iterator[dict[str, Any]]:
+        origin = self.origins[index]
+        told = {"row": origin, "findings": codes_of(self.audit, origin)}
+        try:
+            made = self.parts(index)
+        except TemplateError as error:
+            yield told | {"part": "", "length": 0, "tokens": [], "error": str(error)}
+            return
+        for part in made:
+            tokens = [asdict(piece) for piece in pieces(self.tokenizer, part.encoded)]
+            yield told | {"part": part.name, "length": len(part.encoded.input_ids), "tokens": tokens, "error": ""}
 
     def require_clean(self) -> None:
         """ContentError with every blocking finding."""
