@@ -29,28 +29,36 @@ def command(
     rows_shown: Annotated[
         int, typer.Option("--show", min=0, metavar="N", help="Show N rows as the model sees them, token by token.")
     ] = 0,
+    fix: Annotated[
+        Path | None,
+        typer.Option("--fix", metavar="OUT", help="Write the mended rows to OUT (.jsonl), and a log beside it."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Audit files of rows of any kind, or everything that a recipe names. Exit 3 when something blocks training."""
     from ..pipelines.check import Request, check_files, check_recipe
+    from ..pipelines.fix import fix as mend
     from . import show, tokens
 
-    names = column_names(columns or [], "--columns")
+    request = Request(files, base, test, format, column_names(columns or [], "--columns"), assistant)
     if len(files) == 1 and files[0].suffix in (".yaml", ".yml"):
-        _require_absent(base=base, test=test, format=format, columns=columns, assistant=assistant)
+        _require_absent(base=base, test=test, format=format, columns=columns, assistant=assistant, fix=fix)
         checked = check_recipe(files[0])
     else:
-        checked = check_files(Request(files, base, test, format, names, assistant))
+        checked = check_files(request)
+    fixed = mend(request, checked, fix) if fix else None
     facts = checked.audit.as_json()
-    if rows_shown:
-        facts["shown"] = checked.shown(rows_shown)
+    facts |= {"shown": checked.shown(rows_shown)} if rows_shown else {}
+    facts |= {"fix": fixed.as_json()} if fixed else {}
     if json:
         print_json(facts)
     else:
         show.audit(facts)
         if rows_shown:
             tokens.rows(facts["shown"])
-    checked.require_clean()
+        if fixed:
+            show.fixed(facts["fix"])
+    (fixed.checked if fixed else checked).require_clean()
 
 
 def _require_absent(**options: object) -> None:

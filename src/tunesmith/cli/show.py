@@ -80,6 +80,18 @@ def _supervision(facts: dict[str, Any]) -> None:
     out.print(line)
 
 
+def fixed(facts: dict[str, Any]) -> None:
+    """What `--fix` wrote, did and left."""
+    out.print(
+        f"[bold]fixed[/] {facts['rows']:,} rows in {escape(facts['out'])} ({facts['format']}): {facts['changed']:,} "
+        f"changed, {facts['dropped']:,} left out"
+    )
+    for word, counts in (("mended", facts["done"]), ("left to you", facts["left"])):
+        if counts:
+            out.print(f"  {word}: " + ", ".join(f"{code} {count:,}" for code, count in counts.items()))
+    out.print(f"  what became of each row: {escape(facts['log'])}\n")
+
+
 def evaluation(facts: dict[str, Any]) -> None:
     """Base -> tuned, with intervals; slices; forgetting, overfitting; the verdict and its reasons."""
     columns = ("metric", "base", "tuned", "difference", "95 % interval")

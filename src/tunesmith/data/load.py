@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -14,7 +14,15 @@ from ..core.errors import ContentError
 from ..core.messages import Example, Kind, Row
 from .formats import FORMATS, Format, RowError, detect, named, table
 from .raw import LIMITS, Limits, RawRow
-from .source import rows
+from .source import Known, rows
+
+
+class Reader(Protocol):
+    """What gives a file's rows: `source.rows`, or something that leaves some out."""
+
+    def __call__(self, path: Path, *, asked: str | None, known: Known, limits: Limits = ...) -> Iterator[RawRow]:
+        """Every row of the file that is to be read."""
+
 
 METHODS: dict[Kind, str] = {
     "supervised": "sft", "preference": "dpo and the like", "labelled": "kto", "prompt": "grpo and the like",
@@ -80,24 +88,20 @@ class Loaded:
 
 def load(
     path: Path, *, format: str | None = None, limit: int | None = None, columns: Mapping[str, str] | None = None,
-    assistant: str | None = None, limits: Limits = LIMITS,
+    assistant: str | None = None, limits: Limits = LIMITS, reader: Reader = rows,
 ) -> Loaded:  # fmt: skip
     """Read a file of rows.
 
     The first row that a format recognises decides the file's format, unless `format` names one. `columns` gives the
-    format's keys by the file's names for them; `assistant` is who answers in a transcript.
+    format's keys by the file's names for them; `assistant` is who answers in a transcript; `reader` gives the file's
+    rows, all of them or a sample.
     Raises MissingError, ContentError for a file that cannot be read at all, UsageError for an unknown format.
     """
     formats, names = table(assistant), dict(columns or {})
     chosen = named(format, formats) if format else None
     records: list[Row] = []
     problems: list[Problem] = []
-    back = {column: key for key, column in names.items()}
-
-    def known(header: list[str]) -> bool:
-        return detect({back.get(name, name): "" for name in header}, formats) is not None
-
-    for raw in rows(path, asked=format, known=known, limits=limits):
+    for raw in raw_rows(path, format=format, columns=names, limits=limits, reader=reader):
         if limit is not None and len(records) + len(problems) >= limit:
             break
         if len(problems) >= limits.problems:
@@ -115,6 +119,19 @@ def load(
         )
     kind: Kind = chosen.kind if chosen else "supervised"
     return Loaded(path, chosen.name if chosen else "unknown", kind, records, problems, fingerprints.of_file(path))
+
+
+def raw_rows(
+    path: Path, *, format: str | None = None, columns: Mapping[str, str] | None = None, limits: Limits = LIMITS,
+    reader: Reader = rows,
+) -> Iterator[RawRow]:  # fmt: skip
+    """The rows that `load` reads, as they stand in the file."""
+    back = {column: key for key, column in (columns or {}).items()}
+
+    def known(header: list[str]) -> bool:
+        return detect({back.get(name, name): "" for name in header}) is not None
+
+    return reader(path, asked=format, known=known, limits=limits)
 
 
 def _value(raw: RawRow, columns: Mapping[str, str]) -> dict[str, Any]:

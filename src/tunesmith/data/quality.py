@@ -112,15 +112,20 @@ def label_imbalance(rows: Sequence[Row]) -> Iterator[Finding]:
 
 def typo_labels(rows: Sequence[Row]) -> Iterator[Finding]:
     """A label seen once or twice beside a near-identical one that is frequent."""
-    counts = label_counts(rows)
-    rare = [label for label, count in counts.items() if count <= 2]
-    meant = {label: other for label in rare if (other := _nearly(label, counts))}
+    meant = mistyped(rows)
     if meant:
         first = next(iter(meant))
         yield Finding(
             "typo_label", "warn", f"label looks mistyped, as '{first}' for '{meant[first]}'", "correct the label",
             tuple(r.origin for r in rows if r.answer.strip() in meant),
         )  # fmt: skip
+
+
+def mistyped(rows: Sequence[Row]) -> dict[str, str]:
+    """Labels that look mistyped, each with the frequent one that was meant."""
+    counts = label_counts(rows)
+    rare = [label for label, count in counts.items() if count <= 2]
+    return {label: other for label in rare if (other := _nearly(label, counts))}
 
 
 def _nearly(label: str, counts: Counter[str]) -> str:
@@ -199,16 +204,16 @@ def _says(text: str, phrases: Sequence[str]) -> bool:
     return any(phrase in low for phrase in phrases)
 
 
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffd]")
+CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffd]")
 # UTF-8 read as Windows-1252: the lead byte of a sequence shows as a letter from A-circumflex on, the bytes that go
 # on with it as Latin-1's upper symbols or Windows-1252's own.
 _WINDOWS = "".join(bytes([b]).decode("cp1252", "ignore") for b in range(0x80, 0xA0))
-_MISREAD = re.compile("[\u00c2-\u00f4][\u0080-\u00bf" + _WINDOWS + "]{1,3}")
+MISREAD = re.compile("[\u00c2-\u00f4][\u0080-\u00bf" + _WINDOWS + "]{1,3}")
 
 
 def broken_encoding(rows: Sequence[Row]) -> Iterator[Finding]:
     """Texts that were decoded wrongly: replacement and control characters, UTF-8 read as Windows-1252."""
-    found = [r.origin for r in rows if _garbled(r.prompt) or _garbled(r.answer)]
+    found = [r.origin for r in rows if garbled(r.prompt) or garbled(r.answer)]
     if found:
         yield Finding(
             "broken_encoding", "warn", "text was decoded wrongly (such as 'Ã©' for 'é', or control characters)",
@@ -216,10 +221,11 @@ def broken_encoding(rows: Sequence[Row]) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _garbled(text: str) -> bool:
-    if _CONTROL.search(text):
+def garbled(text: str) -> bool:
+    """Whether the text was decoded wrongly somewhere."""
+    if CONTROL.search(text):
         return True
-    return not text.isascii() and any(_was_utf8(match.group()) for match in _MISREAD.finditer(text))
+    return not text.isascii() and any(_was_utf8(match.group()) for match in MISREAD.finditer(text))
 
 
 def _was_utf8(piece: str) -> bool:

@@ -50,7 +50,7 @@ def convert(
     rows, refused = [], []
     for row in loaded.records:
         try:
-            rows.append(_json(target, row))
+            rows.append(json_line(target, row))
         except RowError as error:
             refused.append(f"{row.origin}: {error}")
     if refused:
@@ -74,7 +74,7 @@ def _stopped(what: str, reasons: list[str], mend: str) -> ContentError:
     return ContentError(what, where=where, why="; ".join([*reasons[:_SHOWN], *more]), mend=mend)
 
 
-def _json(target: Format, row: Row) -> bytes:
+def json_line(target: Format, row: Row) -> bytes:
     """The row as JSON text; a RowError where JSON has no place for a value (a number beyond 64 bits, say)."""
     made: dict[str, Any] = exported(target, row)
     try:

@@ -25,7 +25,7 @@ def texts(example: Example) -> list[str]:
         seen.append(text)
         return text
 
-    _changed(example, keep)
+    changed(example, keep)
     return seen
 
 
@@ -48,11 +48,11 @@ def mask_row(example: Example, known: Known | None = None) -> tuple[Example, Kno
     """A row with placeholders, and what is then known of its subject."""
     masked = mask(texts(example), known)
     ready = iter(masked.texts)
-    return _changed(example, lambda _: next(ready)), masked.known
+    return changed(example, lambda _: next(ready)), masked.known
 
 
-def _changed(example: Example, change: Change) -> Example:
-    """The row with each text changed; the one place that knows where texts are and in which order."""
+def changed(example: Example, change: Change) -> Example:
+    """The row with each text changed that the model is shown; the one place that knows where they are, in order."""
     messages = tuple(_message(message, change) for message in example.messages)
     tools = _strings(example.tools, change) if example.tools else example.tools
     return example.model_copy(update={"messages": messages, "tools": tools})
