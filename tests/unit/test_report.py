@@ -346,7 +346,7 @@ def test_only_shares_stand_on_the_percent_axis() -> None:
 
 def test_every_table_has_a_caption_and_headers() -> None:
     tables = re.findall(r"<table.*?</table>", render(facts()), re.DOTALL)
-    assert len(tables) == 11
+    assert len(tables) == 12
     for table in tables:
         head, body = table.split("<tbody", 1)
         columns = head.count('<th scope="col"')

@@ -38,6 +38,7 @@ def command(
     """Audit files of rows of any kind, or everything that a recipe names. Exit 3 when something blocks training."""
     from ..pipelines.check import Request, check_files, check_recipe
     from ..pipelines.fix import fix as mend
+    from ..pipelines.fix import require_possible
     from . import show, tokens
 
     request = Request(files, base, test, format, column_names(columns or [], "--columns"), assistant)
@@ -45,6 +46,8 @@ def command(
         _require_absent(base=base, test=test, format=format, columns=columns, assistant=assistant, fix=fix)
         checked = check_recipe(files[0])
     else:
+        if fix:
+            require_possible(request, fix)
         checked = check_files(request)
     fixed = mend(request, checked, fix) if fix else None
     facts = checked.audit.as_json()

@@ -94,8 +94,7 @@ def fix(request: Request, checked: Checked, out: Path) -> Fixed:
 
     Raises UsageError, ConflictError where something has the name, ContentError where no row would be left.
     """
-    log = out.with_name(f"{out.name}.log.jsonl")
-    file = _require_possible(request, out, log)
+    file, log = require_possible(request, out), _log_of(out)
     work = _Work(file.name, request, file)
     temporary: Path | None = None
     files.make_folder(out.parent)
@@ -121,8 +120,8 @@ def fix(request: Request, checked: Checked, out: Path) -> Fixed:
     return Fixed(out, log, format, len(work.places or ()), len(changed), len(dropped), dict(done), checked)
 
 
-def _require_possible(request: Request, out: Path, log: Path) -> Path:
-    """The file to mend."""
+def require_possible(request: Request, out: Path) -> Path:
+    """The file to mend; UsageError and ConflictError as `fix` has them, before anything is read."""
     if len(request.files) != 1:
         raise UsageError("--fix mends one file at a time", mend="name one file")
     file = request.files[0]
@@ -132,10 +131,14 @@ def _require_possible(request: Request, out: Path, log: Path) -> Path:
         )
     if not out.name.endswith(".jsonl"):
         raise UsageError(f"--fix writes JSON Lines, not {out.name}", mend="end the name with .jsonl")
-    for path in (out, log):
+    for path in (out, _log_of(out)):
         if path.exists():
             raise ConflictError(f"{path} is there already", mend="remove it, or name another with --fix")
     return file
+
+
+def _log_of(out: Path) -> Path:
+    return out.with_name(f"{out.name}.log.jsonl")
 
 
 def _plan(audit: Audit, name: str) -> _Plan:

@@ -12,6 +12,7 @@ from ..report import (
     FindingFacts,
     ForgettingFacts,
     GateReason,
+    LengthFacts,
     LossCurves,
     MetricFacts,
     NextCommand,
@@ -21,6 +22,7 @@ from ..report import (
     ReportFacts,
     RowFacts,
     SliceFacts,
+    SupervisionFacts,
     TokenFacts,
     render,
 )
@@ -142,15 +144,31 @@ def _row(row: dict[str, Any]) -> RowFacts:
 
 
 def _audit(audit: dict[str, Any]) -> AuditFacts:
-    tokens = audit["tokens"]
+    """The section on the data; runs of older versions lack the figures that came later."""
+    tokens, supervision = audit["tokens"], audit.get("supervision")
     return AuditFacts(
         files=[FileFacts(rejected=f["rows"] - f["accepted"], **f) for f in audit["files"]],
-        findings=[
-            FindingFacts(
-                code=f["code"], severity=f["severity"], count=f["count"], message=f["message"], mend=f["mend"],
-                examples=f["rows"][:5],
-            )
-            for f in audit["findings"]
-        ],
+        findings=[_finding(f) for f in audit["findings"]],
         tokens=TokenFacts(truncated_rows=tokens.pop("truncated"), **tokens) if tokens else None,
+        supervision=SupervisionFacts(**{k: v for k, v in supervision.items() if k != "share"}) if supervision else None,
+        lengths=_lengths(audit.get("lengths")),
+        duplicates=audit.get("duplicates", {}), leakage=audit.get("leakage", {}),
+        personal_data=audit.get("personal_data", {}),
     )  # fmt: skip
+
+
+def _finding(f: dict[str, Any]) -> FindingFacts:
+    message = f["message"].removesuffix(f" [waived: {f['waived']}]")
+    return FindingFacts(
+        code=f["code"], severity=f["severity"], count=f["count"], message=message, mend=f["mend"],
+        examples=f["rows"][:5], shown=f["example"], waived=f["waived"],
+    )  # fmt: skip
+
+
+def _lengths(entry: dict[str, Any] | None) -> LengthFacts | None:
+    """The histogram: bin i holds the rows of edges[i] to edges[i + 1] - 1 tokens."""
+    if not entry or not entry["counts"]:
+        return None
+    edges, counts = entry["edges"], entry["counts"]
+    bins = [(low, high - 1, rows) for low, high, rows in zip(edges, edges[1:], counts, strict=False)]
+    return LengthFacts(bins=bins, limit=entry.get("limit"), over_limit=entry.get("over_limit", 0))

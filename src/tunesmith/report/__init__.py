@@ -8,6 +8,7 @@ from tunesmith.report.facts import (
     FindingFacts,
     ForgettingFacts,
     GateReason,
+    LengthFacts,
     LossCurves,
     MetricFacts,
     NextCommand,
@@ -17,6 +18,7 @@ from tunesmith.report.facts import (
     ReportFacts,
     RowFacts,
     SliceFacts,
+    SupervisionFacts,
     TokenFacts,
 )
 from tunesmith.report.render import render
@@ -29,6 +31,7 @@ __all__ = [
     "FindingFacts",
     "ForgettingFacts",
     "GateReason",
+    "LengthFacts",
     "LossCurves",
     "MetricFacts",
     "NextCommand",
@@ -38,6 +41,7 @@ __all__ = [
     "ReportFacts",
     "RowFacts",
     "SliceFacts",
+    "SupervisionFacts",
     "TokenFacts",
     "render",
 ]

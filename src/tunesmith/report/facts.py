@@ -173,7 +173,10 @@ class FileFacts(Facts):
 
 
 class FindingFacts(Facts):
-    """One finding of the data audit: what it is, how many rows it touches, how to mend it."""
+    """One finding of the data audit: what it is, how many rows it touches, how to mend it.
+
+    `examples` are the first rows, `shown` what stands there, `waived` the reason for which it does not block.
+    """
 
     code: Text
     severity: Severity
@@ -181,6 +184,8 @@ class FindingFacts(Facts):
     message: Text
     mend: Text = ""
     examples: Sequence[Text] = ()
+    shown: Text = ""
+    waived: Text = ""
 
 
 class TokenFacts(Facts):
@@ -195,12 +200,53 @@ class TokenFacts(Facts):
     truncated_rows: Count
 
 
+class SupervisionFacts(Facts):
+    """How many training examples teach how much; `prompts_*` of the trained prompts compared with served ones."""
+
+    examples: Count
+    no_loss: Count
+    lost_all: Count
+    lost_part: Count
+    dropped: Count
+    no_end_of_turn: Count
+    prompts_compared: Count
+    prompts_equal: Count
+
+
+class LengthFacts(Facts):
+    """How long rows are: `bins` of (from, up to, rows) in tokens; `limit` is the longest that is trained whole."""
+
+    bins: Sequence[tuple[int, int, Count]]
+    limit: Count | None = None
+    over_limit: Count = 0
+
+    @property
+    def most(self) -> int:
+        """The rows of the fullest bin."""
+        return max((rows for _, _, rows in self.bins), default=0)
+
+
 class AuditFacts(Facts):
-    """What was checked in the data before training."""
+    """What was checked in the data before training. The counts are rows, by what was found in them."""
 
     files: Sequence[FileFacts] = ()
     findings: Sequence[FindingFacts] = ()
     tokens: TokenFacts | None = None
+    supervision: SupervisionFacts | None = None
+    lengths: LengthFacts | None = None
+    duplicates: Mapping[Text, Count] = Field(default_factory=dict)
+    leakage: Mapping[Text, Count] = Field(default_factory=dict)
+    personal_data: Mapping[Text, Count] = Field(default_factory=dict)
+
+    @property
+    def open(self) -> list[FindingFacts]:
+        """The findings that are not waived."""
+        return [finding for finding in self.findings if not finding.waived]
+
+    @property
+    def waived(self) -> list[FindingFacts]:
+        """Those that would block, and the reasons for which they do not."""
+        return [finding for finding in self.findings if finding.waived]
 
 
 class PhaseTime(Facts):

@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tunesmith.report import wording
+from tunesmith.report.audit import data_items
 from tunesmith.report.charts import loss_chart, metric_chart
 from tunesmith.report.facts import CostFacts, MetricFacts, ReportFacts, SliceFacts
 from tunesmith.report.rows import arrange
@@ -45,6 +46,7 @@ def render(facts: ReportFacts) -> str:
         slice_cells=_slice_cells,
         few_slice_rows=wording.FEW_SLICE_ROWS,
         loss=_loss,
+        data_items=data_items(facts.audit),
         cost_items=_cost_items(facts.cost),
         phase_items=[(time.phase, wording.duration(time.seconds)) for time in facts.times],
     )
