@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 
-from .tokenize import Encoded
+from .tokens import Sizes
 
 Severity = Literal["block", "warn", "info"]
 SHOWN = 5
@@ -58,16 +58,16 @@ class TokenFacts:
     truncated: int
 
     @staticmethod
-    def of(encoded: Iterable[Encoded]) -> TokenFacts:
+    def of(sizes: Sizes) -> TokenFacts:
         """Count a set of encoded rows."""
-        kept = list(encoded)
-        if not kept:
+        lengths = sizes.lengths
+        if not len(lengths):
             return TokenFacts(0, 0, 0, 0, 0, 0, 0)
-        lengths = np.array([len(e.input_ids) for e in kept])
         p50, p95 = (int(np.percentile(lengths, q)) for q in (50, 95))
-        labelled = sum(e.labelled for e in kept)
-        cut = sum(e.truncated for e in kept)
-        return TokenFacts(len(kept), int(lengths.sum()), labelled, p50, p95, int(lengths.max()), cut)
+        return TokenFacts(
+            len(lengths), int(lengths.sum()), int(sizes.labelled.sum()), p50, p95, int(lengths.max()),
+            int(sizes.truncated.sum()),
+        )  # fmt: skip
 
 
 @dataclass

@@ -16,7 +16,7 @@ from .recipe import RunSpec
 
 def check_recipe(path: Path) -> Prepared:
     """Everything a recipe names, as a run would see it."""
-    return prepare(read_recipe(path))
+    return prepare(read_recipe(path), keep_tokens=False)
 
 
 def check_files(files: Sequence[Path], *, base: str | None, test: Path | None, format: str | None) -> Prepared:
@@ -30,4 +30,4 @@ def check_files(files: Sequence[Path], *, base: str | None, test: Path | None, f
         validation=0.0,
         test=SourceSpec(path=str(test), format=format) if test else None,
     )
-    return prepare(RunSpec(data=data, base=base or DEFAULT))
+    return prepare(RunSpec(data=data, base=base or DEFAULT), keep_tokens=False)
