@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from hypothesis import strategies as st
 
 from tunesmith.core.errors import OutputError
 from tunesmith.core.messages import Example, Labelled, Message
-from tunesmith.data import spool
 from tunesmith.data.keys import Keys, overlapping
 from tunesmith.data.rows import Joined, RowStore, pick
 from tunesmith.data.spool import Spool
@@ -104,12 +104,12 @@ def test_tokens_come_back_with_their_sizes() -> None:
 
 def test_a_spool_leaves_no_file_and_says_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(spool.tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "tempdir", None)
     kept = Spool(in_memory=4)
     kept.append(b"more than four")
     assert kept[0] == b"more than four"
     assert not list(tmp_path.iterdir())
-    monkeypatch.setattr(spool.tempfile, "TemporaryFile", lambda **_: _Full())
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: _Full())
     with pytest.raises(OutputError, match="disk is full"):
         Spool(in_memory=4).append(b"more than four")
 
