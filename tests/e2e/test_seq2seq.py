@@ -16,6 +16,7 @@ import torch
 
 import processes
 import tiny
+from tunesmith.core.messages import Message
 
 Cli = Callable[..., tiny.Result]
 
@@ -85,14 +86,29 @@ def test_it_learns_is_scored_and_reported(run: Path) -> None:
 
 def test_generate_answers_as_it_was_scored(run: Path, cli: Cli) -> None:
     rows = [json.loads(line) for line in (run / "predictions.jsonl").read_text("utf-8").splitlines()]
-    different = list({row["tuned"]: row for row in rows}.values())[:3]
-    assert len(different) == 3, "the prompts may be unread"
-    for row in different:
+    # How many answers differ after so short a training is the machine's rounding: those that do first, then others.
+    differing = {row["tuned"]: row for row in reversed(rows)}.values()
+    asked = sorted(rows, key=lambda row: not any(row is one for one in differing))[:3]
+    for row in asked:
         for name, options in {"tuned": [], "base": ["--base"]}.items():
-            asked = ("generate", run, "--prompt", row["prompt"][0]["content"], "--max-tokens", 8, "--json", *options)
-            done = cli(*asked)
+            prompt = row["prompt"][0]["content"]
+            done = cli("generate", run, "--prompt", prompt, "--max-tokens", 8, "--json", *options)
             assert done.code == 0, done.err
             assert json.loads(done.out)["text"].strip() == row[name]
+
+
+def test_the_prompt_is_read(run: Path) -> None:
+    from tunesmith.data.tokenize import encode_prompt
+    from tunesmith.pipelines import bench
+    from tunesmith.pipelines.rundir import RunDir
+
+    opened = bench.open_run(RunDir(run))
+    asked = ["Tom has a car, no 105. What?", "Sue has a ball, no 7. What?"]
+    prompts = [encode_prompt(opened.tokenizer, [Message(role="user", content=text)]) for text in asked]
+    start = torch.tensor([[0]])
+    with torch.no_grad():
+        first, second = (opened.model(input_ids=torch.tensor([p]), decoder_input_ids=start).logits for p in prompts)
+    assert (first - second).abs().max() > 1e-3
 
 
 # PEFT asks transformers 5 a question that is going out of use; any other warning of its loading fails the test.

@@ -77,7 +77,7 @@ def test_real_rows_raise_next_to_no_alarm(shared):
     rows = list(rows_as_they_are(shared))
     hits = [
         (rows[i][0], hit.kind, rows[i][1][hit.start : hit.end])
-        for i, some in find_all(t for _, t in rows)
+        for i, _, some in find_all((i, t) for i, (_, t) in enumerate(rows))
         for hit in some
     ]
     print(f"\n{len(rows)} rows as they are:", hits)

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from tunesmith.core.messages import Example, Message
 from tunesmith.data.batch import Budget, evaluation_batches, plan_epoch
+from tunesmith.data.keys import Keys, overlapping
 from tunesmith.data.mix import repetitions
-from tunesmith.data.split import hold_out, overlapping
+from tunesmith.data.split import hold_out
 from tunesmith.engine import schedule
 
 QUICK = settings(max_examples=150, deadline=None)
@@ -91,7 +92,7 @@ EXAMPLES = st.lists(
 def test_holding_out_never_splits_a_prompt_and_never_loses_a_row(rows, share, seed):
     kept, held = hold_out(rows, share, seed)
     assert sorted(kept + held) == list(range(len(rows)))
-    assert not overlapping([rows[i] for i in kept], [rows[i] for i in held])
+    assert not len(overlapping(Keys.of([rows[i] for i in kept]), Keys.of([rows[i] for i in held]))[0])
     groups = Counter(row.prompt_key() for row in rows)
     if share > 0 and len(groups) > 1:
         assert kept

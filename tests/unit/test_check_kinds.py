@@ -16,8 +16,11 @@ from tunesmith.cli.options import column_names
 from tunesmith.core.errors import ContentError, UsageError
 from tunesmith.core.messages import Example, Labelled, Message, Preference, Prompt, Text
 from tunesmith.data import kind_checks, supervision
+from tunesmith.data.audit import Supervision
+from tunesmith.data.keys import Keys
 from tunesmith.data.kinds import better, joined, parted
 from tunesmith.data.load import OtherKindError
+from tunesmith.data.supervision import Prompts
 from tunesmith.data.tokenize import Encoded, encode
 from tunesmith.pipelines.check import Request, check_files
 
@@ -94,12 +97,17 @@ def test_labels_that_contradict_each_other_or_are_all_alike_are_told() -> None:
     assert [f.code for f in kind_checks.labelled(rows)] == ["label_imbalance"]
     rows = [judged("q", "a", True, "f:1"), judged("Q", "a ", False, "f:2")]
     assert [(f.code, f.rows) for f in kind_checks.labelled(rows)] == [("contradictory_labels", ("f:2",))]
-    assert not list(kind_checks.duplicates(rows)), "another label is no repetition"
+    assert not repeated(rows), "another label is no repetition"
+
+
+def repeated(rows: list[Any]) -> list[Any]:
+    views = kind_checks.comparable(rows)
+    return [finding for view in views for finding in kind_checks.duplicates(view, Keys.of(view))]
 
 
 def test_duplicates_of_pairs_have_both_answers_alike() -> None:
     rows = [pair("q", "a", "b", "f:1"), pair("q", "a", "c", "f:2"), pair("Q ", "a", "b", "f:3")]
-    assert [f.rows for f in kind_checks.duplicates(rows)] == [("f:3",)]
+    assert [f.rows for f in repeated(rows)] == [("f:3",)]
 
 
 def test_pairs_are_audited_like_other_rows(tmp_path: Path) -> None:
@@ -166,14 +174,21 @@ def test_formats_that_differ_are_told_by_file(tmp_path: Path) -> None:
     assert facts["rows"] == 120
 
 
+def measured(rows: list[Encoded], limit: int, *, drop: bool) -> Supervision:
+    counter = supervision.Measure(limit, drop)
+    for one in rows:
+        counter.see(one)
+    return counter.result()
+
+
 def test_the_length_limit_is_counted_by_what_it_takes() -> None:
     def row(*weights: int) -> Encoded:
         return Encoded(np.arange(len(weights), dtype=np.int32), np.array(weights, dtype=np.float32))
 
     rows = [row(0, 1, 1), row(0, 0, 0, 1), row(0, 1, 1, 1), row(0, 0), row(0, 1, 1, 0)]
-    told = supervision.measure(rows, 3, drop=False)
+    told = measured(rows, 3, drop=False)
     assert (told.examples, told.no_loss, told.lost_all, told.lost_part, told.dropped) == (5, 2, 1, 1, 0)
-    told = supervision.measure(rows, 3, drop=True)
+    told = measured(rows, 3, drop=True)
     assert (told.no_loss, told.lost_all, told.lost_part, told.dropped) == (1, 1, 1, 3)
 
 
@@ -190,11 +205,17 @@ def test_a_prompt_that_others_would_cut_otherwise_is_found(bundled_tokenizer: An
         "{% if add_generation_prompt %}\n{% endif %}",
     )
     row = turns(("user", "say it"), ("assistant", "I am under"), ("user", "standing it"), ("assistant", "fine"))
-    found = supervision.compare([row], encode(gluing, [row]), gluing)  # type: ignore[arg-type]
+    found = compared(gluing, [row])
     [finding] = found.findings()
     assert (finding.code, finding.rows) == ("prompt_tokens_differ", ("f:1",))
-    assert (found.compared, found.differing) == (1, [])
-    assert not list(supervision.compare([row], encode(bundled_tokenizer, [row]), bundled_tokenizer).findings())  # type: ignore[arg-type]
+    assert not list(compared(bundled_tokenizer, [row]).findings())
+
+
+def compared(tokenizer: Any, rows: list[Example], encoded: list[Any] | None = None, seed: int = 0) -> Prompts:
+    prompts = Prompts(tokenizer, len(rows), seed)
+    for index, (row, one) in enumerate(zip(rows, encoded or encode(tokenizer, rows), strict=True)):
+        prompts.see(index, [(row, one)])
+    return prompts
 
 
 def test_tokens_that_do_not_begin_with_the_served_prompt_are_found(bundled_tokenizer: Any) -> None:
@@ -204,20 +225,19 @@ def test_tokens_that_do_not_begin_with_the_served_prompt_are_found(bundled_token
     ids = good.input_ids.copy()
     ids[3] += 1
     bad, short = Encoded(ids, good.loss_weight), good.cut(4)
-    found = supervision.compare([row] * 3, [good, bad, short], bundled_tokenizer)
-    assert (found.compared, len(found.differing)) == (3, 1)
+    found = compared(bundled_tokenizer, [row] * 3, [good, bad, short])
     [finding] = found.findings()
-    assert (finding.code, finding.severity) == ("served_prompt_differs", "block")
-    told = found.added_to(supervision.measure([good, bad, short], 99, drop=False))
+    assert (finding.code, finding.severity, finding.rows) == ("served_prompt_differs", "block", ("f:1",))
+    told = found.added_to(measured([good, bad, short], 99, drop=False))
     assert (told.prompts_compared, told.prompts_equal) == (3, 2)
 
 
 def test_of_many_rows_a_seeded_sample_is_compared(bundled_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [turns(("user", f"say {i}"), ("assistant", "it")) for i in range(40)]
-    encoded: Any = encode(bundled_tokenizer, rows)
     monkeypatch.setattr(supervision, "COMPARED", 10)
-    assert supervision.compare(rows, encoded, bundled_tokenizer).compared == 10
-    chosen = [list(supervision._chosen(40, seed)) for seed in (0, 0, 1)]
+    none = measured([], 9, drop=False)
+    assert compared(bundled_tokenizer, rows).added_to(none).prompts_compared == 10
+    chosen = [Prompts(bundled_tokenizer, 40, seed)._chosen for seed in (0, 0, 1)]
     assert chosen[0] == chosen[1] != chosen[2]
 
 
@@ -240,4 +260,4 @@ def test_columns_and_the_assistant_reach_the_reader(tmp_path: Path) -> None:
     talk.write_text("".join(f"Ann: {asks(i)}\nBob: {i}\n---\n" for i in range(60)), "utf-8")
     checked = check_files(Request([talk], assistant="Bob"))
     assert checked.audit.as_json()["format"] == "transcript"
-    assert len(checked.origins) == 60
+    assert len(checked.rows) == 60

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
+from tunesmith.data.keys import Keys, overlapping
 from tunesmith.data.load import load
-from tunesmith.data.split import overlapping
 from tunesmith.evaluation.metrics import named
 from tunesmith.evaluation.neighbour import copied_answers
 from tunesmith.pipelines.demo import FOLDER, RECIPE, generate
@@ -74,7 +74,7 @@ def test_no_order_number_occurs_twice(train, test_rows):
 def test_no_two_prompts_are_equal(train, test_rows):
     rows = [*train, *test_rows]
     assert len({e.prompt_key() for e in rows}) == len(rows)
-    assert overlapping(train, test_rows) == []
+    assert not len(overlapping(Keys.of(train), Keys.of(test_rows))[0])
 
 
 def test_the_test_cannot_be_passed_by_copying_the_nearest_training_row(train, test_rows):

@@ -37,7 +37,7 @@ def test_the_recipe_is_valid_and_the_split_loses_nothing(tmp_path):
     assert result.files == [train.path, test.path]
     assert (result.rows, result.format) == (60, "prompt_completion")
     assert (len(train.examples), len(test.examples)) == (50, 10)
-    prompts = sorted(e.prompt()[-1].content for e in train.examples + test.examples)
+    prompts = sorted(e.prompt()[-1].content for e in [*train.examples, *test.examples])
     assert prompts == sorted(row["prompt"] for row in rows(60))
     assert all(e.metadata == {"topic": "x"} for e in test.examples)
 

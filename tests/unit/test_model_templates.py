@@ -14,7 +14,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 
 from tunesmith.core.messages import Example, Message
-from tunesmith.data import checks
+from tunesmith.data.fitting import Fitting
 from tunesmith.data.template import TemplateError, render_unrolled, special_tokens
 from tunesmith.data.tokenize import encode, encode_prompt, encode_unrolled
 
@@ -418,7 +418,9 @@ def test_tokens_with_loss_are_the_learned_text_with_its_end_mark(case, vocabular
         learned = stretches(encoded)
         assert [tokenizer.decode(run) for run in learned] == re.findall("«(.*?)»", text, re.DOTALL)
         assert {run[-1] for run in learned} <= set(tokenizer.convert_tokens_to_ids(list(family.ends)))
-    assert not list(checks.end_of_turn(*zip(*pieces, strict=True), tokenizer))
+    fitting = Fitting(tokenizer, 10_000, "error")
+    assert fitting.take(row(family, messages), pieces)
+    assert not [f.code for f in fitting.findings(ends=True) if f.code != "unrolled"]
 
 
 @pytest.mark.parametrize("case", CASES)

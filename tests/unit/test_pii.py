@@ -119,7 +119,7 @@ def test_an_example_beside_a_long_value_shows_no_part_of_it():
 def test_drop_leaves_training_rows_out_and_never_held_out_ones():
     rows = [row(f"I am {MAIL}"), row("hello")]
     kept, findings = Privacy("drop").apply(rows, train=True)
-    assert kept == rows[1:]
+    assert list(kept) == rows[1:]
     assert [f.code for f in findings] == ["personal_data_dropped"]
     kept, findings = Privacy("drop").apply(rows, train=False)
     assert kept == rows

@@ -15,7 +15,10 @@ from tunesmith.data import quality, repeats
 from tunesmith.data.audit import Audit, Finding
 from tunesmith.data.codes import BLOCKING
 from tunesmith.data.config import DataSpec
-from tunesmith.data.quality import Row
+from tunesmith.data.json_answers import JsonAnswers
+from tunesmith.data.keys import Keys
+from tunesmith.data.labels import Labels, label_counts
+from tunesmith.data.look import Look, portions
 from tunesmith.pipelines.prepare import Prepared, prepare
 from tunesmith.pipelines.read_recipe import read_recipe
 from tunesmith.pipelines.recipe import RunSpec
@@ -28,47 +31,66 @@ def codes(findings: Any) -> dict[str, tuple[str, ...]]:
     return {f.code: f.rows for f in findings}
 
 
-def rows(*answers: str, prompt: str = "a question") -> list[Row]:
-    return [Row(f"f:{i}", f"{prompt} {i}", answer) for i, answer in enumerate(answers)]
+def example(prompt: str, answer: str = "yes", number: int | str = 0, system: str | None = None) -> Example:
+    turns = [Message(role="system", content=system)] if system else []
+    turns += [Message(role="user", content=prompt), Message(role="assistant", content=answer)]
+    return Example(messages=tuple(turns), origin=f"f:{number}")
+
+
+def rows(*answers: str, prompt: str = "a question") -> list[Example]:
+    return [example(f"{prompt} {i}", answer, i) for i, answer in enumerate(answers)]
+
+
+def told(look: Look, examples: list[Example]) -> list[Finding]:
+    """What a check finds that sees the rows in portions smaller than the set."""
+    for portion in portions(examples, size=7):
+        look.see(portion)
+    return list(look.findings())
+
+
+def labels_told(examples: list[Example]) -> dict[str, tuple[str, ...]]:
+    return codes(told(Labels(examples), examples))
 
 
 @pytest.mark.parametrize(("count", "wanted"), [(9, "block"), (10, "warn"), (99, "warn"), (100, None)])
 def test_too_few_rows_block_and_few_warn(count: int, wanted: str | None) -> None:
-    found = [f.severity for f in quality.too_few(rows(*["a long answer"] * count))]
-    assert found == ([wanted] if wanted else [])
+    made = rows(*["a long answer"] * count)
+    assert [f.severity for f in told(Labels(made), made)] == ([wanted] if wanted else [])
 
 
 def test_how_many_rows_are_advised_follows_the_task() -> None:
-    [labels] = quality.too_few(rows(*["yes", "no"] * 20))
-    [texts] = quality.too_few(rows(*(f"answer {i}" for i in range(40))))
+    one, other = rows(*["yes", "no"] * 20), rows(*(f"answer {i}" for i in range(40)))
+    [labels] = told(Labels(one), one)
+    [texts] = told(Labels(other), other)
     assert "for the 2 labels here some 20" in labels.mend
     assert "1,000" in texts.mend
 
 
 def test_a_label_seen_once_beside_a_frequent_near_one_is_a_typo_and_two_real_labels_are_none() -> None:
-    made = rows(*["card_arrival"] * 30, *["card_linking"] * 30, "card_arival", "Card Arrival", "top_up")
-    assert codes(quality.typo_labels(made)) == {"typo_label": ("f:60", "f:61")}
-    assert not list(quality.typo_labels(rows(*["pending_top_up"] * 30, *["pending_top_ups"] * 20)))
-    assert not list(quality.typo_labels(rows(*["pending_top_up"] * 200, *["pending_top_ups"] * 20)))
+    made = rows(*["card_arrival"] * 60, *["card_linking"] * 60, "card_arival", "Card Arrival", "top_up")
+    assert labels_told(made)["typo_label"] == ("f:120", "f:121")
+    assert "typo_label" not in labels_told(rows(*["pending_top_up"] * 80, *["pending_top_ups"] * 20))
+    assert "typo_label" not in labels_told(rows(*["pending_top_up"] * 200, *["pending_top_ups"] * 20))
 
 
 def test_one_label_over_all_others_and_rare_labels_are_told() -> None:
-    skewed = rows(*["a"] * 300, *["b"] * 10, *["c"] * 10, *["d"] * 3)
-    assert codes(quality.label_imbalance(skewed)) == {"label_imbalance": ()}
-    assert codes(quality.few_per_label(skewed)) == {"few_per_label": ("f:320", "f:321", "f:322")}
-    many = rows(*["a"] * 300, *(f"label {i % 10}" for i in range(100)))
-    assert codes(quality.label_imbalance(many)) == {"label_imbalance": ()}
-    assert not list(quality.label_imbalance(rows(*["a", "b"] * 60)))
+    found = labels_told(rows(*["a"] * 300, *["b"] * 10, *["c"] * 10, *["d"] * 3))
+    assert found == {"label_imbalance": (), "few_per_label": ("f:320", "f:321", "f:322")}
+    many = labels_told(rows(*["a"] * 300, *(f"label {i % 10}" for i in range(100))))
+    assert many == {"label_imbalance": ()}
+    assert not labels_told(rows(*["a", "b"] * 60))
 
 
 def test_free_answers_are_no_labels() -> None:
-    assert not quality.label_counts(rows(*(f"answer {i}" for i in range(100))))
-    assert not quality.label_counts(rows(*['{"a": 1}', '{"a": 2}'] * 50))
+    assert not label_counts(rows(*(f"answer {i}" for i in range(100))))
+    assert not label_counts(rows(*['{"a": 1}', '{"a": 2}'] * 50))
+    assert not label_counts(rows(*["a", "b"] * 50, *["a text of\nseveral lines"] * 6))
+    assert label_counts(rows(*["a", "b"] * 50, *["a text of\nseveral lines"] * 5)) == {"a": 50, "b": 50}
 
 
 @pytest.mark.parametrize("text", ["cafÃ© open", "itâ€™s", "a\ufffdb", "a\x00b", "Ð¿Ñ€Ð¸Ð²ÐµÑ‚"])
 def test_text_that_was_decoded_wrongly(text: str) -> None:
-    assert codes(quality.broken_encoding([Row("f:1", text, "x")])) == {"broken_encoding": ("f:1",)}
+    assert codes(told(quality.broken_encoding(), [example(text)])) == {"broken_encoding": ("f:0",)}
 
 
 @pytest.mark.parametrize(
@@ -76,40 +98,35 @@ def test_text_that_was_decoded_wrongly(text: str) -> None:
     ["café – “naïve” €5", "SÃO PAULO", "привет", "我的卡", "tab\tand\r\nline", "“voilâ” he said", "Ê, â, õ", "Â£"[1:]],
 )
 def test_text_in_other_scripts_is_fine(text: str) -> None:
-    assert not list(quality.broken_encoding([Row("f:1", text, "x")]))
+    assert not told(quality.broken_encoding(), [example(text)])
 
 
 def test_refusals_and_phrases_count_only_where_an_answer_begins_or_ends() -> None:
     late = "Here is the story. " * 20 + "The robot said: as an AI I cannot help with that. " + "And it went on. " * 20
     made = rows("As an AI language model, I cannot.", "I’m sorry, but I can't do that", late, "Sure! Here is: 5", "5")
-    assert codes(quality.refusals(made)) == {"refusal": ("f:0", "f:1")}
-    assert codes(quality.boilerplate(made)) == {"boilerplate": ("f:3",)}
+    assert codes(told(quality.refusals(), made)) == {"refusal": ("f:0", "f:1")}
+    assert codes(told(quality.boilerplate(), made)) == {"boilerplate": ("f:3",)}
 
 
 def test_repetition_is_told_and_lists_and_rules_are_not() -> None:
     made = rows("so it goes " * 20, "n" + "o" * 20, "one two three " * 3, "-" * 60, "1000000000", "call 0" * 3)
-    assert codes(quality.repetition(made)) == {"repetition": ("f:0", "f:1")}
+    assert codes(told(quality.repetition(), made)) == {"repetition": ("f:0", "f:1")}
 
 
 def test_lengths_far_out_on_either_side_are_told() -> None:
-    usual = [Row(f"f:{i}", "w" * (40 + i % 40), "yes") for i in range(100)]
-    odd = [Row("long", "w" * 900, "no"), Row("short", "w", "no"), Row("answer", "w" * 50, "no" * 400)]
-    found = list(quality.length_outliers([*usual, *odd]))
-    assert [(f.rows, f.message[:6]) for f in found] == [(("long", "short"), "prompt"), (("answer",), "answer")]
+    usual = [example("w" * (40 + i % 40), "yes", i) for i in range(100)]
+    odd = [example("w" * 900, "no", "long"), example("w", "no", "short"), example("w" * 50, "no" * 400, "answer")]
+    found = told(quality.Lengths([*usual, *odd]), [*usual, *odd])
+    assert [(f.rows, f.message[:6]) for f in found] == [(("f:long", "f:short"), "prompt"), (("f:answer",), "answer")]
 
 
 def test_json_answers_that_do_not_parse_or_have_other_keys_or_types() -> None:
     usual = [f'{{"intent": "a", "slots": {{"n": {i}}}, "score": null}}' for i in range(200)]
     odd = ['{"intent": "a"', '{"slots": {}, "score": 1}', '{"intent": 5, "slots": {}, "score": null}']
-    found = codes(quality.json_answers(rows(*usual, *odd)))
+    made, texts = rows(*usual, *odd), rows(*["text"] * 60, *odd)
+    found = codes(told(JsonAnswers(made), made))
     assert found == {"json_invalid": ("f:200",), "json_schema_differs": ("f:201", "f:202")}
-    assert not list(quality.json_answers(rows(*["text"] * 60, *odd)))
-
-
-def example(prompt: str, answer: str = "yes", number: int = 0, system: str | None = None) -> Example:
-    turns = [Message(role="system", content=system)] if system else []
-    turns += [Message(role="user", content=prompt), Message(role="assistant", content=answer)]
-    return Example(messages=tuple(turns), origin=f"f:{number}")
+    assert not told(JsonAnswers(texts), texts)
 
 
 def test_near_rows_with_other_answers_are_no_duplicates_and_the_longest_answer_is_kept() -> None:
@@ -120,14 +137,15 @@ def test_near_rows_with_other_answers_are_no_duplicates_and_the_longest_answer_i
     ]  # fmt: skip
     found = repeats.find_repeats(made, 0.8)
     assert [(c.kept, c.others) for c in found.clusters] == [(1, (0,))]
-    assert codes(repeats.near_duplicates(found, made, 0.8, "report")) == {"near_duplicates": ("f:0 ~ f:1",)}
+    told_of = codes(repeats.near_duplicates(found, made, Keys.of(made), 0.8, "report"))
+    assert told_of == {"near_duplicates": ("f:0 ~ f:1",)}
 
 
 def test_near_rows_with_other_labels_are_conflicts() -> None:
     made = [example(STEM, "yes", 0), example(f"Well {STEM}", "no", 1)]
     found = repeats.find_repeats(made, 0.8)
     assert found.clusters == []
-    assert codes(repeats.near_conflicts(found, made)) == {"near_conflicts": ("f:1 ~ f:0",)}
+    assert codes(repeats.near_conflicts(found, made, Keys.of(made))) == {"near_conflicts": ("f:1 ~ f:0",)}
 
 
 def test_a_shared_system_text_makes_no_rows_alike() -> None:

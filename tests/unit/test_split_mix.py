@@ -3,8 +3,9 @@
 import pytest
 
 from tunesmith.core.messages import Example, Message
+from tunesmith.data.keys import Keys, overlapping
 from tunesmith.data.mix import repetitions
-from tunesmith.data.split import hold_out, overlapping
+from tunesmith.data.split import hold_out
 
 
 def example(prompt, answer="yes", system=None, calls=None):
@@ -14,6 +15,11 @@ def example(prompt, answer="yes", system=None, calls=None):
         turns.append(Message(role="assistant", tool_calls=({"name": calls},)))
         turns.append(Message(role="tool", content="done"))
     return Example(messages=(*turns, Message(role="assistant", content=answer)))
+
+
+def pairs(mine, held):
+    left, right = overlapping(Keys.of(mine), Keys.of(held))
+    return list(zip(left.tolist(), right.tolist(), strict=True))
 
 
 def test_a_share_is_held_out_and_nothing_is_lost():
@@ -60,13 +66,13 @@ def test_a_single_prompt_cannot_be_split():
 def test_overlap_is_found_up_to_case_and_white_space():
     train = [example("What is  this?"), example("other"), example("WHAT is this?\n")]
     held = [example("unrelated"), example("what is this?", answer="no")]
-    assert overlapping(train, held) == [(0, 1), (2, 1)]
+    assert pairs(train, held) == [(0, 1), (2, 1)]
 
 
 def test_another_system_message_or_tool_call_is_another_prompt():
-    assert overlapping([example("x", system="a")], [example("x", system="b")]) == []
-    assert overlapping([example("x", calls="f")], [example("x", calls="g")]) == []
-    assert overlapping([example("x", calls="f")], [example("x", calls="f")]) == [(0, 0)]
+    assert pairs([example("x", system="a")], [example("x", system="b")]) == []
+    assert pairs([example("x", calls="f")], [example("x", calls="g")]) == []
+    assert pairs([example("x", calls="f")], [example("x", calls="f")]) == [(0, 0)]
 
 
 def test_separators_in_a_text_do_not_make_two_prompts_equal():

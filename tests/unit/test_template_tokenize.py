@@ -9,8 +9,10 @@ import pytest
 import tiny
 from tunesmith.core.messages import Example, Message, spoken
 from tunesmith.data import checks
+from tunesmith.data.fitting import Fitting
+from tunesmith.data.keys import Keys
 from tunesmith.data.template import PLAIN_TEMPLATE, TemplateError, render, render_example, render_prompt
-from tunesmith.data.tokenize import Encoded, encode, encode_text, encode_unrolled, end_of_turn_id
+from tunesmith.data.tokenize import Encoded, encode, encode_rows, encode_text, encode_unrolled, end_of_turn_id
 from tunesmith.pipelines.prepare import prepare
 from tunesmith.pipelines.recipe import RunSpec
 
@@ -102,6 +104,21 @@ def test_a_template_that_raises_is_refused_with_its_reason(bundled_tokenizer):
         render_example(strict, CHAT)
 
 
+def fitted(tokenizer, rows, max_length=99, **options):
+    """What is told of rows under a template."""
+    fitting = Fitting(tokenizer, max_length, "error", **options)
+    for row, shown in encode_rows(tokenizer, rows):
+        fitting.take(row, shown)
+    return list(fitting.findings(ends=True))
+
+
+def told(fitting, rows, encoded):
+    """What is told of rows with these tokens."""
+    for row, one in zip(rows, encoded, strict=True):
+        fitting.take(row, [(row, one)])
+    return list(fitting.findings(ends=True))
+
+
 def test_a_refused_row_leaves_the_others_in_their_places(bundled_tokenizer):
     picky = under(
         bundled_tokenizer,
@@ -113,7 +130,7 @@ def test_a_refused_row_leaves_the_others_in_their_places(bundled_tokenizer):
     first, second, third = encode(picky, [CHAT, bad, CHAT])
     assert isinstance(second, TemplateError)
     assert first.input_ids.tolist() == third.input_ids.tolist()
-    [finding] = checks.unrenderable([CHAT, bad, CHAT], [first, second, third])
+    [finding] = fitted(picky, [CHAT, bad, CHAT])
     assert (finding.severity, finding.rows) == ("block", ("f:1",))
 
 
@@ -160,9 +177,9 @@ def test_an_answer_without_an_end_mark_is_found(bundled_tokenizer):
         "{% if add_generation_prompt %}assistant: {% endif %}",
     )
     row = turns(("user", "x"), ("assistant", "yes"))
-    [finding] = checks.end_of_turn([row], encode(open_ended, [row]), open_ended)
+    [finding] = fitted(open_ended, [row])
     assert (finding.code, finding.severity) == ("no_end_of_turn", "warn")
-    assert not list(checks.end_of_turn([row], encode(bundled_tokenizer, [row]), bundled_tokenizer))
+    assert not fitted(bundled_tokenizer, [row])
 
 
 def test_an_earlier_learned_turn_without_an_end_mark_is_found(bundled_tokenizer):
@@ -171,21 +188,23 @@ def test_an_earlier_learned_turn_without_an_end_mark_is_found(bundled_tokenizer)
     weights = [[0, 0, 1, 0, 1, 1], [0, 1, 1, 1, 1, 1], [0, 0, 1, 0, 0, 1]]
     rows = [Encoded(ids, np.array(w, dtype=np.float32)) for w in weights]
     examples = [turns(("user", "x"), ("assistant", "y")).model_copy(update={"origin": f"f:{i}"}) for i in range(3)]
-    [finding] = checks.end_of_turn(examples, rows, bundled_tokenizer)
+    [finding] = told(Fitting(bundled_tokenizer, 9, "error"), examples, rows)
     assert finding.rows == ("f:0", "f:2")
-    cut = [Encoded(ids[:5], one.loss_weight[:5], truncated=True) for one in rows]
-    [finding] = checks.end_of_turn(examples, cut, bundled_tokenizer)
+    _, finding = told(Fitting(bundled_tokenizer, 5, "truncate"), examples, rows)
     assert finding.rows == ("f:0", "f:2"), "what the limit cut off has no end, what stands before it has"
 
 
-def test_too_long_rows_follow_the_policy():
+def test_too_long_rows_follow_the_policy(bundled_tokenizer):
     row = turns(("user", "x"), ("assistant", "y"))
     long = Encoded(np.arange(9, dtype=np.int32), np.ones(9, dtype=np.float32))
     for policy, severity in (("error", "block"), ("drop", "warn"), ("truncate", "warn")):
-        [finding] = checks.too_long([row, row], [long, long.cut(8)], 8, policy)
+        fitting = Fitting(bundled_tokenizer, 8, policy)
+        taken = fitting.take(row, [(row, long)]) + fitting.take(row, [(row, long.cut(8))])
+        assert [len(one.input_ids) for _, one in taken] == ([8] if policy == "drop" else [8, 8])
+        [finding] = fitting.findings(ends=False)
         assert (finding.severity, finding.count) == (severity, 1)
         assert "longest has 9" in finding.message
-    assert not list(checks.too_long([row], [long], 9, "error"))
+    assert "too_long" not in {f.code for f in told(Fitting(bundled_tokenizer, 9, "error"), [row], [long])}
 
 
 def test_repetitions_and_contradictions_are_told_apart():
@@ -194,14 +213,14 @@ def test_repetitions_and_contradictions_are_told_apart():
         turns(("user", "a"), ("assistant", "2")), turns(("user", "b"), ("assistant", "1")),
     ]  # fmt: skip
     rows = [r.model_copy(update={"origin": f"f:{i}"}) for i, r in enumerate(rows)]
-    found = {f.code: f.rows for f in checks.duplicates(rows)}
+    found = {f.code: f.rows for f in checks.duplicates(rows, Keys.of(rows))}
     assert found == {"duplicate_rows": ("f:1",), "conflicting_answers": ("f:2",)}
 
 
-def test_a_row_without_any_loss_blocks():
+def test_a_row_without_any_loss_blocks(bundled_tokenizer):
     row = turns(("user", "x"), ("assistant", "y"))
     nothing = Encoded(np.arange(4, dtype=np.int32), np.zeros(4, dtype=np.float32))
-    [finding] = checks.no_supervision([row], [nothing])
+    [finding] = told(Fitting(bundled_tokenizer, 9, "error"), [row], [nothing])
     assert (finding.severity, finding.rows) == ("block", ("f:1",))
 
 
@@ -216,16 +235,14 @@ FORGETFUL = (
 def test_unrolled_rows_are_counted_once(bundled_tokenizer):
     forgetful = under(bundled_tokenizer, FORGETFUL)
     rows = [CHAT, turns(("user", "x"), ("assistant", "y")), turns(("assistant", "y")), CHAT]
-    shown = encode_unrolled(forgetful, rows)
-    [finding] = checks.unrolled(rows, shown, last_only=False)
+    [_, finding] = fitted(forgetful, rows)
     assert (finding.code, finding.severity, finding.count) == ("unrolled", "info", 2)
     assert "one example for each answer (4 in all)" in finding.message
-    [finding] = checks.unrolled(rows, shown, last_only=True)
+    [_, finding] = fitted(forgetful, rows, last_only=True)
     assert "its last answer alone is scored" in finding.message
-    assert not list(checks.unrolled(rows[1:3], shown[1:3], last_only=False))
-    pieces, tokens = zip(*shown[0], strict=True)
-    [finding] = checks.too_long(pieces, tokens, 2, "error")
-    assert finding.rows == ("f:1",)
+    assert [f.code for f in fitted(forgetful, rows[1:3])] == ["template_refuses"]
+    long = {f.code: f.rows for f in fitted(forgetful, rows[:1], max_length=2)}
+    assert long["too_long"] == ("f:1",), "a row is told once, though both of its pieces are too long"
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ Kind = Literal["supervised", "preference", "labelled", "prompt", "text"]
 class Message(BaseModel):
     """One turn of a conversation, in the field's common wire form."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
     role: Role
     content: str | None = None
@@ -52,7 +52,7 @@ class Message(BaseModel):
 class Example(BaseModel):
     """One row of supervised data: a conversation with at least one assistant turn that carries loss."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
     kind: ClassVar[Kind] = "supervised"
 
     messages: tuple[Message, ...]
@@ -81,7 +81,7 @@ class Example(BaseModel):
 class Preference(BaseModel):
     """One prompt with a better and a worse answer."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
     kind: ClassVar[Kind] = "preference"
 
     prompt: tuple[Message, ...]
@@ -96,7 +96,7 @@ class Preference(BaseModel):
 class Labelled(BaseModel):
     """One answer and whether it is good (KTO)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
     kind: ClassVar[Kind] = "labelled"
 
     prompt: tuple[Message, ...]
@@ -110,7 +110,7 @@ class Labelled(BaseModel):
 class Prompt(BaseModel):
     """A conversation that waits for an answer, and what graders need to judge one (reinforcement)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
     kind: ClassVar[Kind] = "prompt"
 
     messages: tuple[Message, ...]
@@ -123,7 +123,7 @@ class Prompt(BaseModel):
 class Text(BaseModel):
     """Plain text to be continued (pre-training)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
     kind: ClassVar[Kind] = "text"
 
     text: str

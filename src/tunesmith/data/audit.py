@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 
-from .tokenize import Encoded
+from .tokens import Sizes
 
 Severity = Literal["block", "warn", "info"]
 SHOWN = 5
@@ -66,18 +65,16 @@ class TokenFacts:
     truncated: int
 
     @staticmethod
-    def of(encoded: Iterable[Encoded]) -> TokenFacts:
+    def of(sizes: Sizes) -> TokenFacts:
         """Count a set of encoded rows."""
-        sizes, labelled, cut = array("q"), 0, 0
-        for one in encoded:
-            sizes.append(len(one.input_ids))
-            labelled += one.labelled
-            cut += one.truncated
-        if not sizes:
+        lengths = sizes.lengths
+        if not len(lengths):
             return TokenFacts(0, 0, 0, 0, 0, 0, 0)
-        lengths = np.array(sizes)
         p50, p95 = (int(np.percentile(lengths, q)) for q in (50, 95))
-        return TokenFacts(len(lengths), int(lengths.sum()), labelled, p50, p95, int(lengths.max()), cut)
+        return TokenFacts(
+            len(lengths), int(lengths.sum()), int(sizes.labelled.sum()), p50, p95, int(lengths.max()),
+            int(sizes.truncated.sum()),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

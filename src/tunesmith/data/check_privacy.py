@@ -6,10 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+
 from ..core.messages import Example
 from .audit import Finding, Severity
 from .pii import SECRET_KINDS, Hit, Known, mask
 from .pii.rows import find_in_rows, mask_row
+from .rows import Joined, RowStore, pick
 
 Policy = Literal["report", "mask", "drop"]
 _AROUND = 40
@@ -31,25 +34,32 @@ class Privacy:
     """The key of a row's metadata that names whom it is about; None takes each row for itself."""
     known: dict[str, Known] = field(default_factory=dict)
 
-    def apply(self, examples: Sequence[Example], *, train: bool) -> tuple[list[Example], list[Finding]]:
+    def apply(self, examples: Sequence[Example], *, train: bool) -> tuple[Sequence[Example], list[Finding]]:
         """The rows to go on with, and what was found. Held-out rows are never dropped: they are reported instead."""
         policy: Policy = "report" if self.policy == "drop" and not train else self.policy
         found: dict[str, list[str]] = {}
         shown: dict[str, str] = {}
-        rows: list[Example | None] = list(examples)
+        troubled: list[int] = []
         for index, pieces in find_in_rows(examples):
-            example = examples[index]
+            troubled.append(index)
+            origin = examples[index].origin
             for text, hits in pieces:
                 for hit in hits:
-                    found.setdefault(hit.kind, []).append(example.origin)
+                    found.setdefault(hit.kind, []).append(origin)
                     if hit.kind not in shown:
                         shown[hit.kind] = _excerpt(text, hits, hit)
-            if policy == "mask":
-                rows[index] = self._masked(example)
-            elif policy == "drop":
-                rows[index] = None
-        findings = list(_findings(found, shown, policy))
-        return [row for row in rows if row is not None], findings
+        return self._rows(examples, troubled, policy), list(_findings(found, shown, policy))
+
+    def _rows(self, examples: Sequence[Example], troubled: Sequence[int], policy: Policy) -> Sequence[Example]:
+        """The rows under the policy; `troubled` are those with a find."""
+        if policy == "report" or not troubled:
+            return examples
+        if policy == "drop":
+            return pick(examples, np.setdiff1d(np.arange(len(examples)), troubled))
+        masked = RowStore(self._masked(examples[index]) for index in troubled)
+        places = np.arange(len(examples))
+        places[troubled] = len(examples) + np.arange(len(troubled))
+        return pick(Joined((examples, masked)), places)
 
     def _masked(self, example: Example) -> Example:
         name = example.metadata.get(self.subject) if self.subject else None

@@ -9,8 +9,11 @@ import numpy as np
 
 from ..core import fingerprints
 from ..core.messages import Kind, Labelled, Message, Preference
+from . import checks
 from .audit import Finding
+from .keys import Keys
 from .kinds import View, joined
+from .rows import pick
 
 LONGER_SHARE, ENOUGH_PAIRS = 0.7, 50
 RAREST_LABEL = 0.1
@@ -78,24 +81,12 @@ def comparable(rows: Sequence[Any]) -> list[View]:
     if not rows or not isinstance(rows[0], Labelled):
         return [View(rows, joined)]
     good = np.fromiter((row.label for row in rows), bool, len(rows))
-    return [View(np.flatnonzero(side).tolist(), lambda i: joined(rows[i])) for side in (good, ~good)]
+    return [View(pick(rows, np.flatnonzero(side)), joined) for side in (good, ~good)]
 
 
-def duplicates(rows: Sequence[Any]) -> Iterator[Finding]:
-    """Exact repetitions of a row, whatever its kind."""
-    known: set[str] = set()
-    places = []
-    for row in rows:
-        label = str(row.label) if isinstance(row, Labelled) else ""
-        key = _key(label, *(f"{m.role} {_said((m,))}" for m in joined(row).messages))
-        if key in known:
-            places.append(row.origin)
-        known.add(key)
-    if places:
-        yield Finding(
-            "duplicate_rows", "warn", "row repeats an earlier one, up to case and white space",
-            "remove the repetitions, unless the weight is meant", tuple(places),
-        )  # fmt: skip
+def duplicates(view: View, keys: Keys) -> Iterator[Finding]:
+    """Exact repetitions; rows that only share a prompt are what such sets are made of."""
+    yield from (found for found in checks.duplicates(view, keys) if found.code == "duplicate_rows")
 
 
 def _said(turns: Sequence[Message]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, overload
 
 from ..core.messages import Example, Labelled, Message, Preference, Prompt, Row, Text
@@ -18,6 +18,9 @@ class View(Sequence[Example]):
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def __iter__(self) -> Iterator[Example]:
+        return map(self.shown, self.rows)
 
     @overload
     def __getitem__(self, index: int) -> Example: ...

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import orjson
 
@@ -14,6 +14,7 @@ from ..core.errors import ContentError
 from ..core.messages import Example, Kind, Row
 from .formats import FORMATS, Format, RowError, detect, named, table
 from .raw import LIMITS, Limits, RawRow
+from .rows import RowStore
 from .source import Known, rows
 
 
@@ -58,7 +59,7 @@ class Loaded:
     path: Path
     format: str
     kind: Kind
-    records: list[Row]
+    records: Sequence[Row]
     """The good rows; all of one kind, for a file has one format."""
     problems: list[Problem]
     sha256: str
@@ -69,11 +70,11 @@ class Loaded:
         return len(self.records) + len(self.problems)
 
     @property
-    def examples(self) -> list[Example]:
-        """The supervised rows."""
-        return [row for row in self.records if isinstance(row, Example)]
+    def examples(self) -> Sequence[Example]:
+        """The rows where they are supervised ones, else none."""
+        return cast("Sequence[Example]", self.records) if self.kind == "supervised" else ()
 
-    def require_supervised(self) -> list[Example]:
+    def require_supervised(self) -> Sequence[Example]:
         """The rows, all supervised; a ContentError that names the kind they are of otherwise."""
         if self.kind != "supervised":
             raise OtherKindError(
@@ -99,7 +100,7 @@ def load(
     """
     formats, names = table(assistant), dict(columns or {})
     chosen = named(format, formats) if format else None
-    records: list[Row] = []
+    records: RowStore[Row] = RowStore()
     problems: list[Problem] = []
     for raw in raw_rows(path, format=format, columns=names, limits=limits, reader=reader):
         if limit is not None and len(records) + len(problems) >= limit:

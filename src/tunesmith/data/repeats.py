@@ -20,6 +20,7 @@ from . import dedup
 from .audit import FileFacts, Finding
 from .dedup import Pairs
 from .formats import RowError, detect
+from .keys import Keys
 from .source import rows
 
 QUESTION_KEYS = ("question", "prompt", "problem", "query", "input", "instruction", "sentence", "text")
@@ -97,7 +98,8 @@ def find_repeats(examples: Sequence[Example], threshold: float) -> Repeats:
     pairs = dedup.near_pairs(Texts(examples, row_text), threshold)
     answers = Texts(examples, Example.answer)
     alike = dedup.jaccard(answers, answers, pairs.left, pairs.right) >= threshold
-    alike |= np.array([not answers[i] and not answers[j] for i, j in zip(pairs.left, pairs.right, strict=True)], bool)
+    both = zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)
+    alike |= np.array([not answers[i] and not answers[j] for i, j in both], bool)
     labels = dedup.clusters(pairs.where(alike), len(examples))
     members: dict[int, list[int]] = {}
     for index in np.flatnonzero(np.bincount(labels, minlength=len(examples))[labels] > 1).tolist():
@@ -110,16 +112,18 @@ def _cluster(examples: Sequence[Example], group: list[int]) -> Cluster:
     return Cluster(kept, tuple(i for i in group if i != kept))
 
 
-def near_duplicates(repeats: Repeats, examples: Sequence[Example], threshold: float, policy: str) -> Iterator[Finding]:
+def near_duplicates(
+    repeats: Repeats, examples: Sequence[Example], keys: Keys, threshold: float, policy: str
+) -> Iterator[Finding]:
     """Rows beside which a near one is kept. Exact repetitions are told as `duplicate_rows`, unless they are dropped."""
-    exact = set() if policy == "drop" else repeated(examples)
+    exact = set() if policy == "drop" else set(np.flatnonzero(keys.repeated()).tolist())
     rows_ = {i: kept for i, kept in sorted(repeats.superfluous.items()) if i not in exact and kept not in exact}
     if not rows_:
         return
     groups = [c for c in repeats.clusters if rows_.keys() & {*c.others}]
     largest = max(groups, key=lambda c: len(c.others))
     message = (
-        f"row nearly repeats another (threshold {threshold:g}); {len(groups)} clusters, "
+        f"row nearly repeats another (threshold {threshold:g}); {len(groups)} cluster{'s' if len(groups) > 1 else ''}, "
         f"the largest of {len(largest.others) + 1} rows; the longest answer of each is kept"
     )
     shown = ", ".join(examples[i].origin for i in sorted((largest.kept, *largest.others))[:10])
@@ -133,25 +137,11 @@ def near_duplicates(repeats: Repeats, examples: Sequence[Example], threshold: fl
         yield Finding("near_duplicates", "warn", message, mend, places, shown)
 
 
-def repeated(examples: Sequence[Example]) -> set[int]:
-    """Rows with the prompt and the answer of an earlier one, up to case of the prompt and white space."""
-    known: set[tuple[str, str]] = set()
-    found = set()
-    for index, example in enumerate(examples):
-        key = (example.prompt_key(), " ".join(example.answer().split()))
-        if key in known:
-            found.add(index)
-        known.add(key)
-    return found
-
-
-def near_conflicts(repeats: Repeats, examples: Sequence[Example]) -> Iterator[Finding]:
+def near_conflicts(repeats: Repeats, examples: Sequence[Example], keys: Keys) -> Iterator[Finding]:
     """Rows that are nearly the same and have different labels. Only for answers that are labels: others may differ."""
-    places = [
-        f"{examples[j].origin} ~ {examples[i].origin}"
-        for i, j in zip(repeats.differing.left, repeats.differing.right, strict=True)
-        if examples[i].prompt_key() != examples[j].prompt_key()
-    ]
+    left, right = repeats.differing.left, repeats.differing.right
+    near = np.flatnonzero(keys.prompts[left] != keys.prompts[right]).tolist()
+    places = [f"{examples[int(right[n])].origin} ~ {examples[int(left[n])].origin}" for n in near]
     if places:
         yield Finding(
             "near_conflicts", "warn", "row is nearly the same as another and has a different label",

@@ -1,4 +1,4 @@
-"""Validation rows out of training rows without leakage, and overlaps between files."""
+"""Validation rows out of training rows without leakage."""
 
 from __future__ import annotations
 
@@ -32,11 +32,3 @@ def hold_out(examples: Sequence[Example], share: float, seed: int) -> tuple[list
     held = held or min(drawn, key=len)
     kept = set(range(len(examples))) - set(held)
     return sorted(kept), sorted(held)
-
-
-def overlapping(examples: Sequence[Example], held_out: Sequence[Example]) -> list[tuple[int, int]]:
-    """Pairs (index in `examples`, index in `held_out`) with equal prompts, one pair for each such example."""
-    first: dict[str, int] = {}
-    for index, example in enumerate(held_out):
-        first.setdefault(example.prompt_key(), index)
-    return [(i, first[key]) for i, e in enumerate(examples) if (key := e.prompt_key()) in first]

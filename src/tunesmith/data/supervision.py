@@ -2,13 +2,13 @@
 
 That the two prompts are the same text is proved for every row while it is rendered: the loss of a turn begins where
 the served prompt ends, or the row is refused (`template.render_example`). Text and cuts being the same, so are the
-tokens. `compare` puts that to the test on a seeded sample, for a rendering costs more than all else of a check.
+tokens. `Prompts` puts that to the test on a seeded sample, for a rendering costs more than all else of a check.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from ..core.messages import Example
 from .audit import Finding, Supervision
 from .template import TemplateError, Tokenizer, render_prompt
-from .tokenize import Encoded, encode_prompt
+from .tokenize import Encoded, Pieces, encode_prompt
 
 COMPARED = 1000
 """Rows whose prompt is rendered and tokenized once more, as a server does it; some 0.3 ms each."""
@@ -49,31 +49,47 @@ class Measure:
         return Supervision(*(self.found[name] for name in ("examples", "no_loss", "lost_all", "lost_part", "dropped")))
 
 
-def measure(encoded: Iterable[Encoded], max_length: int, *, drop: bool) -> Supervision:
-    """The figures of all rows."""
-    counter = Measure(max_length, drop)
-    for one in encoded:
-        counter.see(one)
-    return counter.result()
+class Prompts:
+    """Trained prompts beside served ones, of a seeded sample of the rows: how many, how many equal, where not."""
 
+    def __init__(self, tokenizer: Tokenizer, rows: int, seed: int = 0):
+        self._tokenizer = tokenizer
+        drawn = np.random.default_rng(seed).choice(rows, COMPARED, replace=False) if rows > COMPARED else range(rows)
+        self._chosen = frozenset(map(int, drawn))
+        self._compared = 0
+        self._differing: list[str] = []
+        self._cut_elsewhere: list[str] = []
 
-@dataclass
-class Compared:
-    """Trained prompts beside served ones: how many were compared, how many are equal, where they are not."""
+    def see(self, index: int, pieces: Pieces) -> None:
+        """The next row, by its place, as it is trained: itself or in pieces."""
+        if index in self._chosen:
+            for piece, encoded in pieces:
+                self._compare(piece, encoded)
 
-    compared: int = 0
-    differing: list[str] = field(default_factory=list)
-    cut_elsewhere: list[str] = field(default_factory=list)
-    """Prompts that another server, which tokenizes the whole text at once, would cut into other tokens."""
+    def _compare(self, example: Example, encoded: Encoded) -> None:
+        """Render and tokenize the prompt of the last learned turn, as a server does."""
+        learned = [i for i, m in enumerate(example.messages) if m.learned]
+        asked = example.messages[: learned[-1] if learned else 0]
+        try:
+            served = encode_prompt(self._tokenizer, asked, example.tools)
+            text = render_prompt(self._tokenizer, asked, example.tools).text
+        except TemplateError:
+            return
+        self._compared += 1
+        trained = encoded.input_ids.tolist()
+        if trained[: len(served)] != served[: len(trained)]:
+            self._differing.append(example.origin)
+        if served != list(self._tokenizer(text, add_special_tokens=False)["input_ids"]):
+            self._cut_elsewhere.append(example.origin)
 
     def added_to(self, supervision: Supervision) -> Supervision:
         """The figures with these."""
-        equal = self.compared - len(self.differing)
-        return replace(supervision, prompts_compared=self.compared, prompts_equal=equal)
+        equal = self._compared - len(self._differing)
+        return replace(supervision, prompts_compared=self._compared, prompts_equal=equal)
 
     def findings(self) -> Iterator[Finding]:
-        """What is to be told of them."""
-        places, elsewhere = (tuple(dict.fromkeys(found)) for found in (self.differing, self.cut_elsewhere))
+        """Prompts that differ, and those that a server which tokenizes the whole text at once would cut otherwise."""
+        places, elsewhere = (tuple(dict.fromkeys(found)) for found in (self._differing, self._cut_elsewhere))
         if places:
             yield Finding(
                 "served_prompt_differs", "block", "the tokens of this row do not begin with its prompt as it is served",
@@ -82,36 +98,7 @@ class Compared:
         if elsewhere:
             yield Finding(
                 "prompt_tokens_differ", "warn",
-                f"other servers would cut this prompt into other tokens than it was trained with (of {self.compared} "
+                f"other servers would cut this prompt into other tokens than it was trained with (of {self._compared} "
                 "prompts compared)",
                 "serve the model with Tunesmith, or use a template with special tokens between the turns", elsewhere,
             )  # fmt: skip
-
-
-def compare(
-    examples: Sequence[Example], encoded: Sequence[Encoded], tokenizer: Tokenizer, seed: int = 0
-) -> Compared:  # fmt: skip
-    """Render, tokenize and compare the prompts of up to COMPARED rows, a seeded sample of them where there are more."""
-    found = Compared()
-    for index in _chosen(len(examples), seed):
-        example, trained = examples[index], encoded[index].input_ids.tolist()
-        learned = [i for i, m in enumerate(example.messages) if m.learned]
-        asked = example.messages[: learned[-1] if learned else 0]
-        try:
-            served = encode_prompt(tokenizer, asked, example.tools)
-            text = render_prompt(tokenizer, asked, example.tools).text
-        except TemplateError:
-            continue
-        found.compared += 1
-        if trained[: len(served)] != served[: len(trained)]:
-            found.differing.append(example.origin)
-        if served != list(tokenizer(text, add_special_tokens=False)["input_ids"]):
-            found.cut_elsewhere.append(example.origin)
-    return found
-
-
-def _chosen(count: int, seed: int) -> Iterable[int]:
-    if count <= COMPARED:
-        return range(count)
-    chosen: list[int] = sorted(np.random.default_rng(seed).choice(count, COMPARED, replace=False).tolist())
-    return chosen

@@ -7,8 +7,9 @@ prompt that is served, token for token.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,10 @@ class Encoded:
         return Encoded(self.input_ids[:max_length], self.loss_weight[:max_length], truncated=True)
 
 
+Pieces = list[tuple[Example, Encoded]]
+"""What a row is trained on as: most often itself, else one piece for each learned answer."""
+
+
 def encode(tokenizer: Tokenizer, examples: Sequence[Example]) -> list[Encoded | TemplateError]:
     """Token arrays of training rows, each kept whole; a TemplateError in the place of one that cannot be shown so."""
     rendered: list[Rendered | TemplateError] = []
@@ -58,9 +63,16 @@ def encode(tokenizer: Tokenizer, examples: Sequence[Example]) -> list[Encoded | 
     return [r if isinstance(r, TemplateError) else next(whole) for r in rendered]
 
 
-def encode_unrolled(
-    tokenizer: Tokenizer, examples: Sequence[Example]
-) -> list[list[tuple[Example, Encoded]] | TemplateError]:
+def encode_rows(
+    tokenizer: Tokenizer, examples: Iterable[Example], portion: int = 512
+) -> Iterator[tuple[Example, Pieces | TemplateError]]:
+    """Every row with what `encode_unrolled` makes of it, in order, some rows at a time."""
+    rows = iter(examples)
+    while some := list(islice(rows, portion)):
+        yield from zip(some, encode_unrolled(tokenizer, some), strict=True)
+
+
+def encode_unrolled(tokenizer: Tokenizer, examples: Sequence[Example]) -> list[Pieces | TemplateError]:
     """The pieces of each training row with their token arrays, most often the row itself; see `render_unrolled`.
 
     A TemplateError stands in the place of a row that cannot be shown.

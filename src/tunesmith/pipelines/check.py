@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import UsageError
+from ..core.messages import Example, Row
 from ..data.audit import Audit
 from ..data.config import DataSpec, SourceSpec
 from ..data.formats import named
@@ -17,7 +18,7 @@ from ..data.template import PLAIN_TEMPLATE, TemplateError
 from ..models.find import find
 from ..models.refs import DEFAULT, Base
 from ..models.tokenizer import tokenizer as load_tokenizer
-from .check_kinds import Part, audit_kind, parts
+from .check_kinds import Part, all_rows, audit_kind, parts
 from .prepare import Prepared, blocked, length_limit, prepare
 from .read_recipe import read_recipe
 from .recipe import RunSpec
@@ -58,20 +59,21 @@ class Checked:
     base: Base
     tokenizer: Any
     audit: Audit
-    origins: Sequence[str]
-    """Where each row that can be shown comes from."""
-    parts: Callable[[int], list[Part]]
+    rows: Sequence[Row]
+    """Those that can be shown."""
+    parts: Callable[[Any], list[Part]]
     """A row's sequences of tokens. TemplateError where the base's template cannot show it."""
 
     def shown(self, most: int) -> list[dict[str, Any]]:
         """Up to `most` rows token by token, those with findings first (`data.shown`)."""
-        return [row for index in chosen(self.audit, self.origins, most) for row in self._row(index)]
+        origins = [row.origin for row in self.rows]
+        return [part for index in chosen(self.audit, origins, most) for part in self._shown(self.rows[index])]
 
-    def _row(self, index: int) -> Iterator[dict[str, Any]]:
-        origin = self.origins[index]
+    def _shown(self, row: Row) -> Iterator[dict[str, Any]]:
+        origin = row.origin
         told = {"row": origin, "findings": codes_of(self.audit, origin)}
         try:
-            made = self.parts(index)
+            made = self.parts(row)
         except TemplateError as error:
             yield told | {"part": "", "length": 0, "tokens": [], "error": str(error)}
             return
@@ -87,24 +89,26 @@ class Checked:
 
 def check_recipe(path: Path) -> Checked:
     """Everything a recipe names, as a run would see it."""
-    return _checked(prepare(read_recipe(path)))
+    return _checked(prepare(read_recipe(path), keep_tokens=False))
 
 
 def check_files(request: Request) -> Checked:
     """Loose files of any kind of rows."""
     spec = request.spec()
     try:
-        return _checked(prepare(spec))
+        return _checked(prepare(spec, keep_tokens=False))
     except OtherKindError as refusal:
         return _other_kind(spec, refusal)
 
 
 def _checked(prepared: Prepared) -> Checked:
-    train = prepared.train
-    origins = [example.origin for example in train.examples]
+    limit = length_limit(prepared.spec, prepared.base)
+
+    def cut(row: Example) -> list[Part]:
+        return [Part(part.name, part.encoded.cut(limit)) for part in parts(row, prepared.tokenizer)]
+
     return Checked(
-        prepared.spec, prepared.base, prepared.tokenizer, prepared.audit, origins,
-        lambda i: [Part("", train.encoded[i])],
+        prepared.spec, prepared.base, prepared.tokenizer, prepared.audit, prepared.train.examples, cut
     )  # fmt: skip
 
 
@@ -117,9 +121,7 @@ def _other_kind(spec: RunSpec, refusal: OtherKindError) -> Checked:
         raise refusal
     test = _loaded(spec.data.test) if spec.data.test else None
     audit = audit_kind(spec, train, test, tokenizer, length_limit(spec, base))
-    rows = [row for file in train for row in file.records]
-    origins = [row.origin for row in rows]
-    return Checked(spec, base, tokenizer, audit, origins, lambda i: parts(rows[i], tokenizer))
+    return Checked(spec, base, tokenizer, audit, all_rows(train), lambda row: parts(row, tokenizer))
 
 
 def _loaded(source: SourceSpec) -> Loaded:

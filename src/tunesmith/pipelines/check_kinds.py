@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -20,12 +19,14 @@ from ..data import checks, kind_checks, repeats, supervision
 from ..data.audit import Audit, FileFacts, Finding, TokenFacts
 from ..data.check_privacy import personal_data
 from ..data.config import SourceSpec
+from ..data.keys import Keys, overlapping
 from ..data.kinds import View, better, joined, worse
 from ..data.load import METHODS, Loaded
 from ..data.quality import quality
-from ..data.split import overlapping
+from ..data.rows import Joined
 from ..data.template import TemplateError
 from ..data.tokenize import Encoded, encode, encode_prompt, encode_text
+from ..data.tokens import Sizes
 from .recipe import RunSpec
 
 _ANSWERED = ("conflicting_answers", "few_per_label", "typo_label", "json_invalid", "json_schema_differs")
@@ -53,6 +54,11 @@ def kind_of(files: Sequence[Loaded]) -> Kind:
     return next(iter(kinds))
 
 
+def all_rows(files: Sequence[Loaded]) -> Sequence[Row]:
+    """The good rows of the files, one behind the other."""
+    return files[0].records if len(files) == 1 else Joined([file.records for file in files])
+
+
 def audit_kind(spec: RunSpec, train: Sequence[Loaded], test: Loaded | None, tokenizer: Any, limit: int) -> Audit:
     """Findings and figures of files of one kind; `limit` is the longest sequence in tokens."""
     audit, kind = Audit(), kind_of(train)
@@ -60,7 +66,7 @@ def audit_kind(spec: RunSpec, train: Sequence[Loaded], test: Loaded | None, toke
         audit.files.append(FileFacts(source.path, role, loaded.format, loaded.rows, len(loaded.records), loaded.sha256))
         audit.findings += checks.bad_rows(loaded)
         audit.findings += personal_data(View(loaded.records, joined))
-    rows: Sequence[Row] = train[0].records if len(train) == 1 else [*chain.from_iterable(f.records for f in train)]
+    rows = all_rows(train)
     why = f"rows of kind '{kind}' are for {METHODS[kind]}, which this version does not train yet"
     audit.add(
         Finding("other_method", "info", why, "nothing to do for the check; `tunesmith run` takes rows with answers")
@@ -99,17 +105,18 @@ def _told(
 
 
 def _repeats(spec: RunSpec, rows: Sequence[Row], audit: Audit) -> None:
-    audit.findings += kind_checks.duplicates(rows)
     for view in kind_checks.comparable(rows):
+        keys = Keys.of(view)
+        audit.findings += kind_checks.duplicates(view, keys)
         found = repeats.find_repeats(view, spec.data.near_threshold)
-        audit.findings += repeats.near_duplicates(found, view, spec.data.near_threshold, "report")
+        audit.findings += repeats.near_duplicates(found, view, keys, spec.data.near_threshold, "report")
 
 
 def _leaks(spec: RunSpec, rows: Sequence[Row], test: Sequence[Row], audit: Audit) -> None:
     asked, withheld = View(rows, better), View(test, better)
-    pairs = overlapping(asked, withheld)
+    pairs = overlapping(Keys.of(asked), Keys.of(withheld))
     audit.findings += checks.overlap(pairs, asked, withheld, "test", spec.data.on_overlap)
-    known = {i for i, _ in pairs}
+    known = set(pairs[0].tolist())
     near = repeats.leaks(asked, repeats.held(withheld, "test"), spec.data.near_threshold)
     audit.findings += repeats.leaked([x for x in near if x.row not in known], asked, spec.data.on_near_overlap)
 
@@ -134,7 +141,7 @@ def _tokens(rows: Sequence[Row], tokenizer: Any, limit: int, audit: Audit) -> No
                     long[row.origin] = max(long.get(row.origin, 0), len(part.encoded.input_ids))
                 yield part.encoded
 
-    audit.tokens = TokenFacts.of(sequences())
+    audit.tokens = TokenFacts.of(Sizes.of(sequences()))
     if rows and not isinstance(rows[0], Prompt):
         audit.supervision = counter.result()
     for reason, places in refused.items():

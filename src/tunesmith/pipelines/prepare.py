@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ..core import fingerprints
 from ..core.errors import ContentError, UsageError
 from ..core.messages import Example
-from ..data import checks, supervision
+from ..data import checks
 from ..data.audit import Audit, FileFacts, Finding, TokenFacts
 from ..data.check_privacy import Privacy
 from ..data.config import DataSpec, SourceSpec
+from ..data.fitting import Fitting
 from ..data.load import Loaded, load
 from ..data.mix import repetitions
 from ..data.repeats import near_validation
+from ..data.rows import Joined, RowStore, pick
 from ..data.split import hold_out
-from ..data.template import PLAIN_TEMPLATE, TemplateError
-from ..data.tokenize import Encoded, encode_unrolled
+from ..data.supervision import Prompts
+from ..data.template import PLAIN_TEMPLATE
+from ..data.tokenize import Encoded, encode_rows
+from ..data.tokens import Sizes, TokenStore
 from ..engine.steps import DEFAULT_BATCH_SIZE, Steps
 from ..evaluation import gate
 from ..evaluation.compare import LOWER_IS_BETTER, resolve_metrics
@@ -37,12 +44,13 @@ LONGEST_AUTO = 4096
 class Rows:
     """Rows as conversations and as tokens, in the same order."""
 
-    examples: list[Example] = field(default_factory=list)
-    encoded: list[Encoded] = field(default_factory=list)
+    examples: Sequence[Example]
+    encoded: Sequence[Encoded]
+    sizes: Sizes
 
     def pick(self, indices: Sequence[int]) -> Rows:
         """Some of the rows."""
-        return Rows([self.examples[i] for i in indices], [self.encoded[i] for i in indices])
+        return Rows(pick(self.examples, indices), pick(self.encoded, indices), self.sizes.pick(indices))
 
 
 @dataclass(frozen=True)
@@ -68,12 +76,15 @@ class Prepared:
             raise blocked(blocking)
 
 
-def prepare(spec: RunSpec) -> Prepared:
-    """Read, check, split and tokenize. Findings are in the audit; call `require_clean` before training."""
+def prepare(spec: RunSpec, *, keep_tokens: bool = True) -> Prepared:
+    """Read, check, split and tokenize. Findings are in the audit; call `require_clean` before training.
+
+    Without `keep_tokens` the rows' tokens are counted and not kept: for an audit of more than fits on the disk twice.
+    """
     base = find(spec.base)
     _compatible(spec, base)
     tokenizer = load_tokenizer(base, PLAIN_TEMPLATE)
-    workbench = _Preparation(spec, base, tokenizer)
+    workbench = _Preparation(spec, base, tokenizer, keep_tokens)
     train, repeats, validation, test = workbench.rows()
     metrics = resolve_metrics(spec.evaluation, [e.answer() for e in test.examples])
     gate.check_names(spec.gate, [*(m.name for m in metrics), *sorted(LOWER_IS_BETTER)])
@@ -104,8 +115,8 @@ def _compatible(spec: RunSpec, base: Base) -> None:
 class _Preparation:
     """The steps from files to rows, and the audit they fill."""
 
-    def __init__(self, spec: RunSpec, base: Base, tokenizer: Any):
-        self.spec, self.tokenizer = spec, tokenizer
+    def __init__(self, spec: RunSpec, base: Base, tokenizer: Any, keep_tokens: bool):
+        self.spec, self.tokenizer, self.keep_tokens = spec, tokenizer, keep_tokens
         self.audit = Audit()
         self.privacy = Privacy(spec.data.personal_data, spec.data.subject)
         self.max_length = length_limit(spec, base)
@@ -113,13 +124,13 @@ class _Preparation:
     def rows(self) -> tuple[Rows, list[int], Rows, Rows]:
         """(training rows, how often each is seen, validation rows, test rows)."""
         data = self.spec.data
-        training = Training(*self._training_examples())
-        test = self._one_file(data.test, "test") if data.test else []
-        separate = self._one_file(data.validation, "validation") if isinstance(data.validation, SourceSpec) else []
+        training = self._training()
+        test = self._one_file(data.test, "test") if data.test else ()
+        separate = self._one_file(data.validation, "validation") if isinstance(data.validation, SourceSpec) else ()
         sift(training, separate, test, data, self.audit)
         train = training.examples
         rows, kept = self._tokenize(train, check_prompts=True)
-        repeats = [training.counts[i] for i in kept]
+        repeats: list[int] = training.counts[kept].tolist()
         validation_rows, _ = self._tokenize(separate)
         test_rows, _ = self._tokenize(test, last_only=True)
         if isinstance(data.validation, float):
@@ -130,21 +141,22 @@ class _Preparation:
             repeats = [repeats[i] for i in inside]
         self.audit.waive(data.waive)
         seen = [i for i, count in enumerate(repeats) if count]
-        self.audit.tokens = TokenFacts.of(rows.encoded[i] for i in seen)
+        self.audit.tokens = TokenFacts.of(rows.sizes.pick(seen))
         if not seen and not self.audit.blocking:
             self.audit.add(Finding("no_rows", "block", "no training row is left", "give more rows"))
         return rows.pick(seen), [repeats[i] for i in seen], validation_rows, test_rows
 
-    def _training_examples(self) -> tuple[list[Example], list[int]]:
-        examples: list[Example] = []
-        repeats: list[int] = []
-        for number, source in enumerate(self.spec.data.train):
-            mine = self._one_file(source, "train")
-            examples += mine
-            repeats += repetitions(len(mine), source.weight, self.spec.seed + number)
-        return examples, repeats
+    def _training(self) -> Training:
+        sources = self.spec.data.train
+        parts = [self._one_file(source, "train") for source in sources]
+        repeats = [
+            repetitions(len(part), source.weight, self.spec.seed + number)
+            for number, (part, source) in enumerate(zip(parts, sources, strict=True))
+        ]
+        examples = parts[0] if len(parts) == 1 else Joined(parts)
+        return Training(examples, np.concatenate(repeats).astype(np.int64))
 
-    def _one_file(self, source: SourceSpec, role: str) -> list[Example]:
+    def _one_file(self, source: SourceSpec, role: str) -> Sequence[Example]:
         try:
             loaded: Loaded = load(
                 Path(source.path), format=source.format, limit=source.limit, columns=source.columns,
@@ -161,10 +173,10 @@ class _Preparation:
         self.audit.findings += findings
         return examples
 
-    def _held_out(self, train: list[Example], kept: list[int], share: float) -> tuple[list[int], list[int]]:
+    def _held_out(self, train: Sequence[Example], kept: list[int], share: float) -> tuple[list[int], list[int]]:
         """Places in `kept` of (training, validation) rows; all pieces of an unrolled row go to the same side."""
         whole = list(dict.fromkeys(kept))
-        _, held = hold_out([train[i] for i in whole], share, self.spec.seed)
+        _, held = hold_out(pick(train, whole), share, self.spec.seed)
         out = {whole[i] for i in held}
         sides: tuple[list[int], list[int]] = ([], [])
         for place, row in enumerate(kept):
@@ -172,45 +184,35 @@ class _Preparation:
         return sides
 
     def _tokenize(
-        self, examples: list[Example], *, check_prompts: bool = False, last_only: bool = False
+        self, examples: Sequence[Example], *, check_prompts: bool = False, last_only: bool = False
     ) -> tuple[Rows, list[int]]:
         """Tokens of the rows that can be shown and fit, and for each the index of the row that it comes from.
 
         A row may come as several pieces (see `render_unrolled`); with `last_only`, as the last of them.
         """
-        shown = encode_unrolled(self.tokenizer, examples)
-        self.audit.findings += checks.unrenderable(examples, shown)
-        self.audit.findings += checks.unrolled(examples, shown, last_only=last_only)
-        fine, rows = [], Rows()
-        for index, pieces in enumerate(shown):
-            if isinstance(pieces, TemplateError):
-                continue
-            for example, encoded in pieces[-1:] if last_only else pieces:
-                fine.append(index)
-                rows.examples.append(example)
-                rows.encoded.append(encoded)
-        policy = self.spec.data.on_long
-        self.audit.findings += checks.too_long(rows.examples, rows.encoded, self.max_length, policy)
+        data = self.spec.data
+        fitting = Fitting(
+            self.tokenizer, self.max_length, data.on_long, last_only=last_only,
+            keep_untaught="no_supervision" not in data.waive,
+        )  # fmt: skip
+        prompts = Prompts(self.tokenizer, len(examples) if check_prompts else 0, self.spec.seed)
+        store, pieces = TokenStore(keep=self.keep_tokens), RowStore[Example]()
+        owners, places = array("q"), array("q")
+        for index, (example, shown) in enumerate(encode_rows(self.tokenizer, examples)):
+            fit = fitting.take(example, shown)
+            prompts.see(index, fit)
+            for piece, encoded in fit:
+                store.append(encoded)
+                owners.append(index)
+                places.append(index if piece is example else len(examples) + len(pieces))
+                if piece is not example:
+                    pieces.append(piece)
+        self.audit.findings += fitting.findings(ends=check_prompts)
         if check_prompts:
-            self.audit.supervision = supervision.measure(rows.encoded, self.max_length, drop=policy == "drop")
-        if policy == "drop":
-            short = [i for i, e in enumerate(rows.encoded) if len(e.input_ids) <= self.max_length]
-            fine, rows = [fine[i] for i in short], rows.pick(short)
-        rows = Rows(rows.examples, [e.cut(self.max_length) for e in rows.encoded])
-        self.audit.findings += checks.no_supervision(rows.examples, rows.encoded)
-        if "no_supervision" in self.spec.data.waive:
-            taught = [i for i, e in enumerate(rows.encoded) if e.labelled]
-            fine, rows = [fine[i] for i in taught], rows.pick(taught)
-        if check_prompts:
-            self._check_supervision(rows)
-        return rows, fine
-
-    def _check_supervision(self, rows: Rows) -> None:
-        unended = list(checks.end_of_turn(rows.examples, rows.encoded, self.tokenizer))
-        compared = supervision.compare(rows.examples, rows.encoded, self.tokenizer, self.spec.seed)
-        self.audit.findings += [*unended, *compared.findings()]
-        if known := self.audit.supervision:
-            self.audit.supervision = compared.added_to(replace(known, no_end_of_turn=sum(f.count for f in unended)))
+            self.audit.findings += prompts.findings()
+            self.audit.supervision = prompts.added_to(fitting.supervision())
+        shown_as = pick(Joined((examples, pieces)) if len(pieces) else examples, np.array(places, dtype=np.int64))
+        return Rows(shown_as, store, store.sizes()), owners.tolist()
 
 
 def blocked(findings: Sequence[Finding]) -> ContentError:
@@ -253,13 +255,13 @@ def _resolve(
     if training.learning_rate == "auto":
         update["learning_rate"] = 2e-5 if spec.adapter.trains_base else 2e-4
     training = training.model_copy(update=update)
-    if train.encoded:
-        steps = Steps([len(e.input_ids) for e in train.encoded], repeats, training, spec.seed)
+    if len(train.encoded):
+        steps = Steps(train.sizes.lengths.tolist(), repeats, training, spec.seed)
         cadence = steps.resolve_cadence(training)
         training = training.model_copy(
             update={"evaluate_every": cadence.evaluate_every, "checkpoint_every": cadence.checkpoint_every}
         )
-    longest = max((e.labelled for e in test.encoded), default=0)
+    longest = int(test.sizes.labelled.max(initial=0))
     evaluation = spec.evaluation.model_copy(
         update={
             "metrics": tuple(m.name for m in metrics),

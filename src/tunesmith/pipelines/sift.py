@@ -6,46 +6,60 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..core.messages import Example
 from ..data import checks, repeats
 from ..data.audit import Audit
 from ..data.config import DataSpec
-from ..data.quality import label_counts, quality, rows_of
+from ..data.keys import Keys, overlapping
+from ..data.labels import label_counts
+from ..data.quality import quality
 from ..data.repeats import Held, Repeats
-from ..data.split import overlapping
+from ..data.rows import pick
 
 
 @dataclass
 class Training:
     """Training rows, how often each is seen, and the near-duplicates among them."""
 
-    examples: list[Example]
-    counts: list[int]
+    examples: Sequence[Example]
+    counts: NDArray[np.int64]
+    """How often each row is seen in an epoch, int64 [rows]."""
+    keys: Keys = field(init=False)
     repeats: Repeats = field(default_factory=Repeats.none)
+
+    def __post_init__(self) -> None:
+        self.keys = Keys.of(self.examples)
 
     def without(self, indices: Iterable[int]) -> None:
         """Leave some rows out."""
-        out = set(indices)
-        if out:
-            kept = [i for i in range(len(self.examples)) if i not in out]
-            self.examples = [self.examples[i] for i in kept]
-            self.counts = [self.counts[i] for i in kept]
+        out = np.unique(np.fromiter(indices, dtype=np.int64))
+        if len(out):
+            kept = np.setdiff1d(np.arange(len(self.examples)), out)
+            self.examples = pick(self.examples, kept)
+            self.counts, self.keys = self.counts[kept], self.keys.pick(kept)
 
 
-def sift(training: Training, validation: list[Example], test: list[Example], data: DataSpec, audit: Audit) -> None:
+def sift(
+    training: Training, validation: Sequence[Example], test: Sequence[Example], data: DataSpec, audit: Audit
+) -> None:
     """Fill the audit and leave out what the recipe says; `validation` holds the rows of a file, not of a share."""
-    audit.findings += checks.held_out_overlap(overlapping(validation, test), validation, test)
-    known = set()
-    for held, role in ((test, "test"), (validation, "validation")):
-        pairs = overlapping(training.examples, held)
+    tested, validated = Keys.of(test), Keys.of(validation)
+    audit.findings += checks.held_out_overlap(overlapping(validated, tested), validation, test)
+    known = set[int]()
+    for held, keys, role in ((test, tested, "test"), (validation, validated, "validation")):
+        pairs = overlapping(training.keys, keys)
         audit.findings += checks.overlap(pairs, training.examples, held, role, data.on_overlap)
         if data.on_overlap == "drop":
-            training.without(i for i, _ in pairs)
+            training.without(pairs[0])
         else:
-            known |= {i for i, _ in pairs}
+            known |= set(pairs[0].tolist())
     withheld = [*repeats.held(test, "test"), *repeats.held(validation, "validation"), *_benchmarks(data, audit)]
     _leaks(training, withheld, known, data, audit)
-    _validation_leaks(validation, test, data, audit)
+    same = set(overlapping(validated, tested)[0].tolist())
+    _validation_leaks(validation, test, same, data, audit)
     _repeats(training, data, audit)
     audit.findings += quality(training.examples)
 
@@ -70,9 +84,13 @@ def _leaks(training: Training, withheld: Sequence[Held], known: set[int], data: 
     training.without([*dropped, *(x.row for x in near if data.on_near_overlap == "drop")])
 
 
-def _validation_leaks(validation: list[Example], test: list[Example], data: DataSpec, audit: Audit) -> None:
-    """Rows of a validation file that are nearly test rows are told, never dropped: both files are the user's choice."""
-    known = {i for i, _ in overlapping(validation, test)}
+def _validation_leaks(
+    validation: Sequence[Example], test: Sequence[Example], known: set[int], data: DataSpec, audit: Audit
+) -> None:
+    """Rows of a validation file that are nearly test rows are told, never dropped: both files are the user's choice.
+
+    `known` rows are told as exact overlaps already.
+    """
     found = repeats.leaks(validation, repeats.held(test, "test"), data.near_threshold)
     policy = "error" if data.on_near_overlap == "error" else "warn"
     audit.findings += repeats.leaked([x for x in found if x.row not in known], validation, policy)
@@ -80,11 +98,13 @@ def _validation_leaks(validation: list[Example], test: list[Example], data: Data
 
 def _repeats(training: Training, data: DataSpec, audit: Audit) -> None:
     examples = training.examples
-    audit.findings += checks.duplicates(examples)
+    audit.findings += checks.duplicates(examples, training.keys)
     found = repeats.find_repeats(examples, data.near_threshold)
-    audit.findings += repeats.near_duplicates(found, examples, data.near_threshold, data.near_duplicates)
-    if label_counts(rows_of(examples)):
-        audit.findings += repeats.near_conflicts(found, examples)
+    audit.findings += repeats.near_duplicates(
+        found, examples, training.keys, data.near_threshold, data.near_duplicates
+    )  # fmt: skip
+    if len(found.differing) and label_counts(examples):
+        audit.findings += repeats.near_conflicts(found, examples, training.keys)
     if data.near_duplicates == "drop":
         training.without(found.superfluous)
     else:

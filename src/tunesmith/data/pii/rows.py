@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 from ...core.messages import Example, Message
@@ -25,23 +26,21 @@ def texts(example: Example) -> list[str]:
         seen.append(text)
         return text
 
-    changed(example, keep)
+    for message in example.messages:
+        if message.tool_calls:
+            _message(message, keep)
+        else:  # most rows: a copy of every message would cost more than all that is looked for
+            seen += [text for text in (message.content, message.reasoning_content) if text]
+    if example.tools:
+        _strings(example.tools, keep)
     return seen
 
 
 def find_in_rows(examples: Sequence[Example]) -> Iterator[tuple[int, list[tuple[str, list[Hit]]]]]:
     """(index, texts with their finds) of every row in which something is found, in order."""
-    pieces = [(index, text) for index, example in enumerate(examples) for text in texts(example)]
-    current, found = -1, list[tuple[str, list[Hit]]]()
-    for place, hits in find_all(text for _, text in pieces):
-        index, text = pieces[place]
-        if index != current and found:
-            yield current, found
-            found = []
-        current = index
-        found.append((text, hits))
-    if found:
-        yield current, found
+    pieces = ((index, text) for index, example in enumerate(examples) for text in texts(example))
+    for index, group in groupby(find_all(pieces), key=lambda find: find[0]):
+        yield index, [(text, hits) for _, text, hits in group]
 
 
 def mask_row(example: Example, known: Known | None = None) -> tuple[Example, Known]:

@@ -43,21 +43,20 @@ _SEPARATOR = np.isin(np.arange(10), (0, _DOT, _MINUS))
 _GAP, _WIDE_GAP = 3, 7  # bytes from digit to digit with two separators between, of one byte or of up to three
 
 
-def find_all(texts: Iterable[str]) -> Iterator[tuple[int, list[Hit]]]:
-    """(index, finds) of every text in which something is found, in order."""
-    first = 0
+def find_all(texts: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str, list[Hit]]]:
+    """(number, text, finds) of every numbered text in which something is found, in order."""
     for block in _blocks(texts):
-        for index in candidates(block):
-            if hits := find(block[index]):
-                yield first + index, hits
-        first += len(block)
+        for place in candidates([text for _, text in block]):
+            number, text = block[place]
+            if hits := find(text):
+                yield number, text, hits
 
 
-def _blocks(texts: Iterable[str]) -> Iterator[list[str]]:
-    block: list[str] = []
+def _blocks(texts: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
+    block: list[tuple[int, str]] = []
     size = 0
-    for text in texts:
-        block.append(text)
+    for number, text in texts:
+        block.append((number, text))
         size += len(text)
         if size >= BLOCK:
             yield block

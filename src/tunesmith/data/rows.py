@@ -1,0 +1,123 @@
+"""Rows as a sequence that does not have to fit into memory, and some of them as a sequence again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from typing import Any, Generic, TypeVar, overload
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from ..core.messages import Example, Row
+from .spool import Spool
+
+R = TypeVar("R", bound=Row)
+T = TypeVar("T")
+
+
+class RowStore(Sequence[R], Generic[R]):
+    """Rows of one kind, each made anew from its JSON when it is read: about ten microseconds.
+
+    Read them in order where you can, and do not keep them. Two reads of a row give equal objects, not the same.
+    """
+
+    def __init__(self, rows: Iterable[R] = ()):
+        self._spool = Spool()
+        self._kind: TypeAdapter[Any] = _adapter(Example)
+        for row in rows:
+            self.append(row)
+
+    def append(self, row: R) -> None:
+        """One more row. OutputError where the disk takes no more."""
+        if not len(self._spool):
+            kind: Any = type(row)
+            self._kind = _adapter(kind)
+        self._spool.append(self._kind.dump_json(row))
+
+    def __len__(self) -> int:
+        return len(self._spool)
+
+    @overload
+    def __getitem__(self, index: int) -> R: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[R]: ...
+    def __getitem__(self, index: int | slice) -> R | Sequence[R]:
+        if isinstance(index, slice):
+            return pick(self, range(len(self))[index])
+        return self._row(self._spool[range(len(self))[index]])
+
+    def __iter__(self) -> Iterator[R]:
+        return map(self._row, self._spool)
+
+    def _row(self, record: bytes) -> R:
+        row: R = self._kind.validate_json(record)
+        return row
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+class Picked(Sequence[T], Generic[T]):
+    """Some items of another sequence, in the order of `places` (int64 [N])."""
+
+    def __init__(self, whole: Sequence[T], places: NDArray[np.int64]):
+        self._whole, self._places = whole, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[T]: ...
+    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
+        if isinstance(index, slice):
+            return Picked(self._whole, self._places[index])
+        return self._whole[int(self._places[index])]
+
+    def __iter__(self) -> Iterator[T]:
+        return (self._whole[place] for place in self._places.tolist())
+
+    def pick(self, places: NDArray[np.int64]) -> Picked[T]:
+        """Some of these, as items of the same whole: views do not pile up."""
+        return Picked(self._whole, self._places[places])
+
+
+class Joined(Sequence[T], Generic[T]):
+    """Several sequences one behind the other."""
+
+    def __init__(self, parts: Sequence[Sequence[T]]):
+        self._parts = parts
+        self._ends = np.cumsum([len(part) for part in parts], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[T]: ...
+    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
+        if isinstance(index, slice):
+            return pick(self, range(len(self))[index])
+        place = range(len(self))[index]
+        part = int(np.searchsorted(self._ends, place, side="right"))
+        return self._parts[part][place - (int(self._ends[part - 1]) if part else 0)]
+
+    def __iter__(self) -> Iterator[T]:
+        for part in self._parts:
+            yield from part
+
+
+def pick(whole: Sequence[T], places: Iterable[int] | NDArray[np.int64]) -> Sequence[T]:
+    """The items at these places, in this order, without a copy of any."""
+    wanted = np.fromiter(places, dtype=np.int64) if not isinstance(places, np.ndarray) else places.astype(np.int64)
+    if isinstance(whole, Picked):
+        return whole.pick(wanted)
+    if len(wanted) == len(whole) and np.array_equal(wanted, np.arange(len(whole))):
+        return whole
+    return Picked(whole, wanted)
