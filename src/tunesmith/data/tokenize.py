@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from .template import (
     Rendered,
     TemplateError,
     Tokenizer,
+    escape_for,
     render_example,
     render_prompt,
     render_unrolled,
@@ -48,10 +50,11 @@ class Encoded:
 
 def encode(tokenizer: Tokenizer, examples: Sequence[Example]) -> list[Encoded | TemplateError]:
     """Token arrays of training rows, each kept whole; a TemplateError in the place of one that cannot be shown so."""
+    escape = escape_for(tokenizer)
     rendered: list[Rendered | TemplateError] = []
     for example in examples:
         try:
-            rendered.append(render_example(tokenizer, example))
+            rendered.append(render_example(tokenizer, example, escape))
         except TemplateError as error:
             rendered.append(error)
     whole = iter(_tokens(tokenizer, [r for r in rendered if isinstance(r, Rendered)]))
@@ -65,10 +68,11 @@ def encode_unrolled(
 
     A TemplateError stands in the place of a row that cannot be shown.
     """
+    escape = escape_for(tokenizer)
     shown: list[list[tuple[Example, Rendered]] | TemplateError] = []
     for example in examples:
         try:
-            shown.append(render_unrolled(tokenizer, example))
+            shown.append(render_unrolled(tokenizer, example, escape))
         except TemplateError as error:
             shown.append(error)
     rendered = [one for row in shown if not isinstance(row, TemplateError) for _, one in row]
@@ -129,13 +133,16 @@ def _tokens(tokenizer: Tokenizer, rendered: Sequence[Rendered]) -> list[Encoded]
 
 
 def _pieces(rendered: Rendered) -> tuple[list[str], list[float]]:
-    """The text cut at the spans' borders, and each piece's loss weight."""
-    texts, loss, at = [], [], 0
+    """The text cut at the spans' borders and within spellings of special tokens, and each piece's loss weight."""
+    stretches, at = [], 0
     for span in rendered.spans:
-        texts += [rendered.text[at : span.start], rendered.text[span.start : span.end]]
-        loss += [0.0, span.weight]
+        stretches += [(at, span.start, 0.0), (span.start, span.end, span.weight)]
         at = span.end
-    if at < len(rendered.text):
-        texts.append(rendered.text[at:])
-        loss.append(0.0)
+    texts: list[str] = []
+    loss: list[float] = []
+    for start, end, weight in (*stretches, (at, len(rendered.text), 0.0)):
+        if start < end:
+            borders = [start, *(cut for cut in rendered.cuts if start < cut < end), end]
+            texts += [rendered.text[left:right] for left, right in pairwise(borders)]
+            loss += [weight] * (len(borders) - 1)
     return texts, loss
