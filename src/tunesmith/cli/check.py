@@ -29,6 +29,7 @@ def command(
     rows_shown: Annotated[
         int, typer.Option("--show", min=0, metavar="N", help="Show N rows as the model sees them, token by token.")
     ] = 0,
+    quick: Annotated[bool, typer.Option("--quick", help="Look at a sample of 5,000 rows, drawn by a seed.")] = False,
     fix: Annotated[
         Path | None,
         typer.Option("--fix", metavar="OUT", help="Write the mended rows to OUT (.jsonl), and a log beside it."),
@@ -41,16 +42,16 @@ def command(
     from ..pipelines.fix import require_possible
     from . import show, tokens
 
-    request = Request(files, base, test, format, column_names(columns or [], "--columns"), assistant)
+    request = Request(files, base, test, format, column_names(columns or [], "--columns"), assistant, quick)
     if len(files) == 1 and files[0].suffix in (".yaml", ".yml"):
-        _require_absent(base=base, test=test, format=format, columns=columns, assistant=assistant, fix=fix)
+        _require_absent(base=base, test=test, format=format, columns=columns, assistant=assistant, fix=fix, quick=quick)
         checked = check_recipe(files[0])
     else:
         if fix:
             require_possible(request, fix)
         checked = check_files(request)
     fixed = mend(request, checked, fix) if fix else None
-    facts = checked.audit.as_json()
+    facts = checked.as_json()
     facts |= {"shown": checked.shown(rows_shown)} if rows_shown else {}
     facts |= {"fix": fixed.as_json()} if fixed else {}
     if json:

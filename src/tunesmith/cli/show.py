@@ -33,6 +33,8 @@ def audit(facts: dict[str, Any]) -> None:
         "Data", ("file", "role", "format", "rows", "good"),
         [(f["path"], f["role"], f["format"], f["rows"], f["accepted"]) for f in facts["files"]], ("rows", "good"),
     )  # fmt: skip
+    for path, how in facts.get("quick", {}).items():
+        _sampled(path, how)
     tokens = facts["tokens"]
     if tokens and tokens["rows"]:
         out.print(
@@ -56,6 +58,18 @@ def audit(facts: dict[str, Any]) -> None:
             out.print(f"  rows: {escape(places)}")
         out.print(f"  mend: {escape(finding['mend'])}")
     out.print()
+
+
+def _sampled(path: str, how: dict[str, Any]) -> None:
+    """That not all rows were looked at, and what follows."""
+    if how["of"] == how["rows"]:
+        return
+    which = "drawn by a seed from" if how["spread"] else "the first of"
+    of = "more" if how["of"] is None else f"{'about ' if how['estimated'] else ''}{how['of']:,}"
+    out.print(
+        f"[yellow]a sample[/]: {how['rows']:,} rows of {escape(path)}, {which} {of}. Every count is of these; most "
+        "repetitions and leaks have their other half outside of them"
+    )
 
 
 def _rows_or_sequences(facts: dict[str, Any]) -> str:

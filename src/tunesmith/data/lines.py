@@ -38,7 +38,7 @@ def json_lines(stream: io.BufferedReader, limits: Limits) -> Iterator[RawRow]:
             if line is None:
                 yield RawRow(number, reason=too_long(limits))
             elif line.strip():
-                yield _row(number, line)
+                yield json_line(number, line)
     except DamagedError as error:
         yield RawRow(number + 1, reason=str(error))
 
@@ -63,7 +63,8 @@ def json_array(stream: io.BufferedReader, limits: Limits) -> Iterator[RawRow]:
         yield RawRow(number, item)
 
 
-def _row(number: int, line: bytes) -> RawRow:
+def json_line(number: int, line: bytes) -> RawRow:
+    """The row on a line."""
     try:
         return RawRow(number, orjson.loads(line))
     except orjson.JSONDecodeError as error:

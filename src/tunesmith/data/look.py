@@ -1,33 +1,40 @@
-"""Checks that see every row once. A set may be larger than the memory, so they keep numbers and places, never texts."""
+"""Checks that see a set once, in order and portion by portion, so that it need never be in memory as a whole."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 from ..core.messages import Example
 from .audit import Finding
 from .repeats import prompt_text
 
+PORTION = 4096
+
 
 class Row(NamedTuple):
-    """What a check looks at."""
+    """What the checks look at."""
 
     origin: str
     prompt: str
-    """What stands before the last answer, without the system's turns."""
+    """What stands before the last answer, without system turns."""
     answer: str
     example: Example
 
 
 class Look(Protocol):
-    """A check that sees every row once, in order and portion by portion, and then says what it found."""
+    """A check that sees every row once, in order and portion by portion, and then says what it found.
+
+    It keeps numbers, never texts.
+    """
 
     def see(self, portion: Sequence[Row]) -> None:
-        """The next rows."""
+        """Look at the next rows."""
 
     def findings(self) -> Iterator[Finding]:
-        """What is to be told when all rows were seen."""
+        """What was found in all rows seen."""
 
 
 class Marks:
@@ -38,7 +45,7 @@ class Marks:
         self._places: list[str] = []
 
     def see(self, portion: Sequence[Row]) -> None:
-        """The next rows."""
+        """Look at the next rows."""
         self._places += [row.origin for row in portion if self._wrong(row)]
 
     def findings(self) -> Iterator[Finding]:
@@ -47,13 +54,41 @@ class Marks:
             yield self._told(tuple(self._places))
 
 
-def portions(examples: Sequence[Example], size: int = 4096) -> Iterator[list[Row]]:
-    """All rows in order, some at a time."""
-    portion: list[Row] = []
-    for example in examples:
-        portion.append(Row(example.origin, prompt_text(example), example.answer(), example))
-        if len(portion) == size:
-            yield portion
-            portion = []
-    if portion:
+def portions(examples: Sequence[Example], size: int = PORTION) -> Iterator[list[Row]]:
+    """The rows in order, `size` at a time."""
+    rows = (Row(e.origin, prompt_text(e), e.answer(), e) for e in examples)
+    while portion := list(islice(rows, size)):
         yield portion
+
+
+def look(examples: Sequence[Example], looks: Sequence[Look]) -> Iterator[Finding]:
+    """Show all rows to all checks, in one go; then what each found."""
+    for portion in portions(examples):
+        for one in looks:
+            one.see(portion)
+    for one in looks:
+        yield from one.findings()
+
+
+class Places:
+    """Origins (`file:line`) of many rows as numbers: 12 bytes a row."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, int] = {}
+        self._file, self._line = array("i"), array("q")
+
+    def __len__(self) -> int:
+        return len(self._line)
+
+    def add(self, origin: str) -> None:
+        """Keep one more."""
+        name, _, line = origin.rpartition(":")
+        numbered = line.isascii() and line.isdigit() and line == str(int(line)) and len(line) < 19
+        self._file.append(self._files.setdefault(name if numbered else origin, len(self._files)))
+        self._line.append(int(line) if numbered else -1)
+
+    def at(self, indices: Iterable[int]) -> tuple[str, ...]:
+        """Some of them, as they were given."""
+        names = list(self._files)
+        lines = ((names[self._file[i]], self._line[i]) for i in indices)
+        return tuple(name if line < 0 else f"{name}:{line}" for name, line in lines)

@@ -17,7 +17,7 @@ from ..core.messages import Example
 from .audit import Finding
 from .json_answers import JsonAnswers
 from .labels import ENOUGH_TO_COMPARE, Labels
-from .look import Look, Marks, Row, portions
+from .look import Look, Marks, Row, look
 
 FENCE = 3.0
 """Interquartile ranges beyond the quartiles from which Tukey (1977) calls a value far out."""
@@ -31,11 +31,7 @@ def quality(examples: Sequence[Example]) -> Iterator[Finding]:
         Labels(examples), Lengths(examples), refusals(), boilerplate(), broken_encoding(), repetition(),
         JsonAnswers(examples),
     )  # fmt: skip
-    for portion in portions(examples):
-        for look in looks:
-            look.see(portion)
-    for look in looks:
-        yield from look.findings()
+    yield from look(examples, looks)
 
 
 class Lengths:

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from ..core.errors import ContentError, MissingError
 from . import columnar
-from .compressed import BUFFER, opened
+from .compressed import BUFFER, GZIP, ZSTD, opened
 from .lines import json_array, json_lines
 from .plain import speaks, text_rows
 from .raw import LIMITS, DamagedError, Limits, RawRow, oddity
@@ -52,8 +52,18 @@ def rows(path: Path, *, asked: str | None, known: Known, limits: Limits = LIMITS
         path, asked, known, limits
     )  # fmt: skip
     for raw in found:
-        odd = None if raw.reason else oddity(raw.value, limits)
-        yield RawRow(raw.line, reason=odd) if odd else raw
+        yield checked(raw, limits)
+
+
+def checked(raw: RawRow, limits: Limits) -> RawRow:
+    """The row, or the reason for which it is none that is meant."""
+    odd = None if raw.reason else oddity(raw.value, limits)
+    return RawRow(raw.line, reason=odd) if odd else raw
+
+
+def plain(path: Path) -> bool:
+    """Whether the file's bytes are its text: neither compressed nor a columnar file."""
+    return not _head(path).startswith((*_COLUMNAR, GZIP, ZSTD))
 
 
 def _head(path: Path) -> bytes:

@@ -72,14 +72,15 @@ class Prompts:
         asked = example.messages[: learned[-1] if learned else 0]
         try:
             served = encode_prompt(self._tokenizer, asked, example.tools)
-            text = render_prompt(self._tokenizer, asked, example.tools).text
+            shown = render_prompt(self._tokenizer, asked, example.tools)
         except TemplateError:
             return
         self._compared += 1
         trained = encoded.input_ids.tolist()
         if trained[: len(served)] != served[: len(trained)]:
             self._differing.append(example.origin)
-        if served != list(self._tokenizer(text, add_special_tokens=False)["input_ids"]):
+        # What spells a special token is told by itself, and others do cut it otherwise.
+        if not shown.cuts and served != list(self._tokenizer(shown.text, add_special_tokens=False)["input_ids"]):
             self._cut_elsewhere.append(example.origin)
 
     def added_to(self, supervision: Supervision) -> Supervision:

@@ -7,6 +7,8 @@ up to the end of that turn, is what the model must say. A row stays one row unde
 Some templates show an earlier turn otherwise than when it was said (Qwen3 drops its thinking). A row that would
 learn such a turn is unrolled: one piece for each learned turn, ending in that turn, so that each is trained exactly
 as it is served. Where even such a piece does not begin with its own served prompt, the row is refused.
+
+What contents spell like a special token is rendered as text, cut in two (see `escape`).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..core.messages import Example, Message
+from .escape import Escape, Guarded
 
 PLAIN_TEMPLATE = (
     "{% for message in messages %}{{ '### ' + message['role'] + '\n' + message['content'] }}"
@@ -72,6 +75,8 @@ class Rendered:
 
     text: str
     spans: tuple[Span, ...]
+    cuts: tuple[int, ...] = ()
+    """Where the text is cut besides, so that what spells a special token does not become one; in rising order."""
 
 
 def render(tokenizer: Tokenizer, messages: Sequence[Message], tools: Any, *, prompt: bool = False) -> str:
@@ -86,28 +91,52 @@ def render(tokenizer: Tokenizer, messages: Sequence[Message], tools: Any, *, pro
     return str(text)
 
 
-def render_example(tokenizer: Tokenizer, example: Example) -> Rendered:
+def render_example(tokenizer: Tokenizer, example: Example, escape: Escape | None = None) -> Rendered:
     """Text and loss spans of a training row kept whole: each assistant turn, its end-of-turn mark included.
 
-    ShownOtherwiseError where a turn that carries weight does not stand in the text as it is served.
+    `escape` is the tokenizer's, for who renders many. ShownOtherwiseError where a turn that carries weight does not
+    stand in the text as it is served.
     """
-    text = render(tokenizer, example.messages, example.tools)
-    return Rendered(text, _spans(tokenizer, example.messages, example.tools, text, learned=True))
+    shown = (escape or escape_for(tokenizer)).guard(example.messages, example.tools)
+    text = render(tokenizer, shown.messages, shown.tools)
+    return _unmarked(shown, Rendered(text, _spans(tokenizer, shown.messages, shown.tools, text, learned=True)))
 
 
-def render_unrolled(tokenizer: Tokenizer, example: Example) -> list[tuple[Example, Rendered]]:
+def render_unrolled(
+    tokenizer: Tokenizer, example: Example, escape: Escape | None = None
+) -> list[tuple[Example, Rendered]]:
     """The row itself where it can stay whole, else one piece for each turn that carries weight, ending in that turn."""
+    escape = escape or escape_for(tokenizer)
     try:
-        return [(example, render_example(tokenizer, example))]
+        return [(example, render_example(tokenizer, example, escape))]
     except ShownOtherwiseError:
         pieces = [_piece(example, i) for i, m in enumerate(example.messages) if m.learned]
-    return [(piece, _render_piece(tokenizer, piece)) for piece in pieces]
+    return [(piece, _render_piece(tokenizer, piece, escape)) for piece in pieces]
 
 
 def render_prompt(tokenizer: Tokenizer, messages: Sequence[Message], tools: Any) -> Rendered:
     """Text of a served prompt. Its spans are the earlier assistant turns, so that it is cut into tokens alike."""
-    text = render(tokenizer, messages, tools, prompt=True)
-    return Rendered(text, _spans(tokenizer, messages, tools, text, learned=False))
+    shown = escape_for(tokenizer).guard(messages, tools)
+    text = render(tokenizer, shown.messages, shown.tools, prompt=True)
+    return _unmarked(shown, Rendered(text, _spans(tokenizer, shown.messages, shown.tools, text, learned=False)))
+
+
+def escape_for(tokenizer: Tokenizer) -> Escape:
+    """What keeps contents from becoming this tokenizer's special tokens."""
+    return Escape(special_tokens(tokenizer).values())
+
+
+def _unmarked(shown: Guarded, rendered: Rendered) -> Rendered:
+    """The text as it was typed, its spans moved along, and cuts where the marks stood."""
+    if not shown.mark:
+        return rendered
+    text, cuts = shown.unmark(rendered.text)
+
+    def moved(place: int) -> int:
+        return place - len(shown.mark) * rendered.text.count(shown.mark, 0, place)
+
+    spans = tuple(Span(moved(s.start), moved(s.end), s.weight) for s in rendered.spans)
+    return Rendered(text, spans, tuple(cuts))
 
 
 def special_tokens(tokenizer: Tokenizer) -> dict[int, str]:
@@ -126,9 +155,9 @@ def _piece(example: Example, index: int) -> Example:
     return example.model_copy(update={"messages": (*earlier, example.messages[index])})
 
 
-def _render_piece(tokenizer: Tokenizer, piece: Example) -> Rendered:
+def _render_piece(tokenizer: Tokenizer, piece: Example, escape: Escape) -> Rendered:
     try:
-        return render_example(tokenizer, piece)
+        return render_example(tokenizer, piece, escape)
     except ShownOtherwiseError as error:
         # Mistral's templates show the system message with the last user turn, while it is the last turn of all.
         bare = piece.model_copy(update={"messages": tuple(m for m in piece.messages if m.role != "system")})
@@ -167,8 +196,9 @@ def _spans(
                 "an answer without them would be learned"
             )
         must = learned and message.learned
+        whole = text if learned and index + 1 == len(messages) else None
         try:
-            start, end = _turn(tokenizer, messages[: index + 1], tools, text, spans[-1].end if spans else 0)
+            start, end = _turn(tokenizer, messages[: index + 1], tools, text, spans[-1].end if spans else 0, whole)
         except TemplateError:
             if must:
                 raise
@@ -182,8 +212,10 @@ def _spans(
     return tuple(spans)
 
 
-def _turn(tokenizer: Tokenizer, messages: Sequence[Message], tools: Any, text: str, behind: int) -> tuple[int, int]:
-    """[start, end) of the last of `messages` in `text`, which must not begin before `behind`."""
+def _turn(
+    tokenizer: Tokenizer, messages: Sequence[Message], tools: Any, text: str, behind: int, whole: str | None
+) -> tuple[int, int]:
+    """[start, end) in `text` of the last of `messages`, which must not begin before `behind`; `whole` as in `_closed`."""
     index = len(messages) - 1
     if not index:
         raise TemplateError("turn 0 is an answer that no prompt stands before: give it weight 0 if it is a greeting")
@@ -197,15 +229,18 @@ def _turn(tokenizer: Tokenizer, messages: Sequence[Message], tools: Any, text: s
             "; the served prompt opens a thinking block and the answer does not go on inside it: give the answer its "
             "thinking or, where the template removes thinking from answers, use one that keeps it"
         )
-    after = _closed(tokenizer, messages, tools)
+    after = _closed(tokenizer, messages, tools, whole)
     if not (text.startswith(before) and text.startswith(after) and behind <= len(before) < len(after)):
         raise ShownOtherwiseError(otherwise)
     return len(before), len(after)
 
 
-def _closed(tokenizer: Tokenizer, messages: Sequence[Message], tools: Any) -> str:
-    """The text up to the end mark of the last turn. White space behind it is the template's, not the answer's."""
-    text = render(tokenizer, messages, tools).rstrip()
+def _closed(tokenizer: Tokenizer, messages: Sequence[Message], tools: Any, whole: str | None) -> str:
+    """The text up to the end mark of the last turn. White space behind it is the template's, not the answer's.
+
+    `whole` is the text of just these messages, where it is at hand: rendering is what costs.
+    """
+    text = (render(tokenizer, messages, tools) if whole is None else whole).rstrip()
     turn = text.removesuffix(tokenizer.eos_token or "").rstrip()
     if turn == text or not turn.endswith(tuple(special_tokens(tokenizer).values())):
         return text

@@ -7,19 +7,23 @@ prompt that is served, token for token.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice, pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..core.messages import Example, Message
+from .escape import Escape
 from .template import (
     Rendered,
     TemplateError,
     Tokenizer,
+    escape_for,
     render_example,
     render_prompt,
     render_unrolled,
@@ -53,10 +57,11 @@ Pieces = list[tuple[Example, Encoded]]
 
 def encode(tokenizer: Tokenizer, examples: Sequence[Example]) -> list[Encoded | TemplateError]:
     """Token arrays of training rows, each kept whole; a TemplateError in the place of one that cannot be shown so."""
+    escape = escape_for(tokenizer)
     rendered: list[Rendered | TemplateError] = []
     for example in examples:
         try:
-            rendered.append(render_example(tokenizer, example))
+            rendered.append(render_example(tokenizer, example, escape))
         except TemplateError as error:
             rendered.append(error)
     whole = iter(_tokens(tokenizer, [r for r in rendered if isinstance(r, Rendered)]))
@@ -66,10 +71,20 @@ def encode(tokenizer: Tokenizer, examples: Sequence[Example]) -> list[Encoded | 
 def encode_rows(
     tokenizer: Tokenizer, examples: Iterable[Example], portion: int = 512
 ) -> Iterator[tuple[Example, Pieces | TemplateError]]:
-    """Every row with what `encode_unrolled` makes of it, in order, some rows at a time."""
-    rows = iter(examples)
-    while some := list(islice(rows, portion)):
-        yield from zip(some, encode_unrolled(tokenizer, some), strict=True)
+    """Every row with what `encode_unrolled` makes of it, in order, some rows at a time.
+
+    A second thread cuts one portion into tokens, outside Python's lock, while the next is being rendered.
+    """
+    rows, escape = iter(examples), escape_for(tokenizer)
+    waiting: deque[tuple[list[Example], list[_Shown], Future[list[Encoded]]]] = deque()
+    with ThreadPoolExecutor(1) as worker:
+        while some := list(islice(rows, portion)):
+            shown = [_shown(tokenizer, example, escape) for example in some]
+            waiting.append((some, shown, worker.submit(_tokens, tokenizer, _all_rendered(shown))))
+            if len(waiting) > 1:
+                yield from _with_tokens(*waiting.popleft())
+        while waiting:
+            yield from _with_tokens(*waiting.popleft())
 
 
 def encode_unrolled(tokenizer: Tokenizer, examples: Sequence[Example]) -> list[Pieces | TemplateError]:
@@ -77,17 +92,29 @@ def encode_unrolled(tokenizer: Tokenizer, examples: Sequence[Example]) -> list[P
 
     A TemplateError stands in the place of a row that cannot be shown.
     """
-    shown: list[list[tuple[Example, Rendered]] | TemplateError] = []
-    for example in examples:
-        try:
-            shown.append(render_unrolled(tokenizer, example))
-        except TemplateError as error:
-            shown.append(error)
-    rendered = [one for row in shown if not isinstance(row, TemplateError) for _, one in row]
-    encoded = iter(_tokens(tokenizer, rendered))
-    return [
-        row if isinstance(row, TemplateError) else [(piece, next(encoded)) for piece, _ in row] for row in shown
-    ]  # fmt: skip
+    return [pieces for _, pieces in encode_rows(tokenizer, examples, max(len(examples), 1))]
+
+
+_Shown = list[tuple[Example, Rendered]] | TemplateError
+
+
+def _shown(tokenizer: Tokenizer, example: Example, escape: Escape) -> _Shown:
+    try:
+        return render_unrolled(tokenizer, example, escape)
+    except TemplateError as error:
+        return error
+
+
+def _all_rendered(shown: Sequence[_Shown]) -> list[Rendered]:
+    return [one for row in shown if not isinstance(row, TemplateError) for _, one in row]
+
+
+def _with_tokens(
+    examples: Sequence[Example], shown: Sequence[_Shown], tokens: Future[list[Encoded]]
+) -> Iterator[tuple[Example, Pieces | TemplateError]]:
+    encoded = iter(tokens.result())
+    for example, row in zip(examples, shown, strict=True):
+        yield example, row if isinstance(row, TemplateError) else [(piece, next(encoded)) for piece, _ in row]
 
 
 def encode_prompt(tokenizer: Tokenizer, messages: Sequence[Message], tools: Any = None) -> list[int]:
@@ -126,28 +153,40 @@ def _tokens(tokenizer: Tokenizer, rendered: Sequence[Rendered]) -> list[Encoded]
         texts, loss = _pieces(one)
         pieces += texts
         weights.append(loss)
-    ids = tokenizer(pieces, add_special_tokens=False)["input_ids"] if pieces else []
-    encoded, at = [], 0
-    for loss in weights:
-        mine = ids[at : at + len(loss)]
-        at += len(loss)
-        weight = [w for piece, w in zip(mine, loss, strict=True) for _ in piece]
-        flat = [token for piece in mine for token in piece]
-        arrays = np.array(flat, dtype=np.int32), np.array(weight, dtype=np.float32)
-        if flat:
-            arrays[1][0] = 0  # nothing predicts the first token
-        encoded.append(Encoded(*arrays))
+    ids = _ids(tokenizer, pieces)
+    of_piece = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
+    flat = np.fromiter(chain.from_iterable(ids), dtype=np.int32, count=int(of_piece.sum()))
+    weight = np.repeat(np.fromiter(chain.from_iterable(weights), dtype=np.float32, count=len(ids)), of_piece)
+    piece_ends = np.append(0, np.cumsum(of_piece))
+    bounds = piece_ends[np.append(0, np.cumsum([len(loss) for loss in weights], dtype=np.int64))].tolist()
+    encoded = []
+    for start, end in pairwise(bounds):
+        mine = weight[start:end]
+        mine[:1] = 0  # nothing predicts the first token
+        encoded.append(Encoded(flat[start:end], mine))
     return encoded
 
 
+def _ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """The token ids of each text. What else tokenizers make (masks, types) is not asked for: it costs as much again."""
+    if not texts:
+        return []
+    made = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False)
+    ids: list[list[int]] = made["input_ids"]
+    return ids
+
+
 def _pieces(rendered: Rendered) -> tuple[list[str], list[float]]:
-    """The text cut at the spans' borders, and each piece's loss weight."""
-    texts, loss, at = [], [], 0
+    """The text cut at the spans' borders and within spellings of special tokens, and each piece's loss weight."""
+    stretches, at = [], 0
     for span in rendered.spans:
-        texts += [rendered.text[at : span.start], rendered.text[span.start : span.end]]
-        loss += [0.0, span.weight]
+        stretches += [(at, span.start, 0.0), (span.start, span.end, span.weight)]
         at = span.end
-    if at < len(rendered.text):
-        texts.append(rendered.text[at:])
-        loss.append(0.0)
+    texts: list[str] = []
+    loss: list[float] = []
+    for start, end, weight in (*stretches, (at, len(rendered.text), 0.0)):
+        if start < end:
+            borders = [start, *(cut for cut in rendered.cuts if start < cut < end), end]
+            texts += [rendered.text[left:right] for left, right in pairwise(borders)]
+            loss += [weight] * (len(borders) - 1)
     return texts, loss

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ from ..core.messages import Example, Row
 from ..data.audit import Audit
 from ..data.config import DataSpec, SourceSpec
 from ..data.formats import named
-from ..data.load import Loaded, OtherKindError, load
+from ..data.load import Loaded, OtherKindError, Reader, load
+from ..data.sample import Sampler
 from ..data.shown import chosen, codes_of, pieces
+from ..data.source import rows as source_rows
 from ..data.template import PLAIN_TEMPLATE, TemplateError
 from ..models.find import find
 from ..models.refs import DEFAULT, Base
@@ -34,6 +36,8 @@ class Request:
     format: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     assistant: str | None = None
+    quick: bool = False
+    """Look at a sample of the rows."""
 
     def spec(self) -> RunSpec:
         """The files as training rows of one recipe with default settings."""
@@ -63,6 +67,16 @@ class Checked:
     """Those that can be shown."""
     parts: Callable[[Any], list[Part]]
     """A row's sequences of tokens. TemplateError where the base's template cannot show it."""
+
+    sampled: Sampler | None = None
+    """How the files were sampled, where they were."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The audit, and how its rows were sampled where they were."""
+        facts = self.audit.as_json()
+        if self.sampled:
+            facts["quick"] = {path: asdict(how) for path, how in self.sampled.files.items()}
+        return facts
 
     def shown(self, most: int) -> list[dict[str, Any]]:
         """Up to `most` rows token by token, those with findings first (`data.shown`)."""
@@ -94,11 +108,13 @@ def check_recipe(path: Path) -> Checked:
 
 def check_files(request: Request) -> Checked:
     """Loose files of any kind of rows."""
-    spec = request.spec()
+    spec, sampler = request.spec(), Sampler() if request.quick else None
+    reader = sampler or source_rows
     try:
-        return _checked(prepare(spec, keep_tokens=False))
+        checked = _checked(prepare(spec, keep_tokens=False, reader=reader))
     except OtherKindError as refusal:
-        return _other_kind(spec, refusal)
+        checked = _other_kind(spec, refusal, reader)
+    return replace(checked, sampled=sampler)
 
 
 def _checked(prepared: Prepared) -> Checked:
@@ -112,20 +128,20 @@ def _checked(prepared: Prepared) -> Checked:
     )  # fmt: skip
 
 
-def _other_kind(spec: RunSpec, refusal: OtherKindError) -> Checked:
+def _other_kind(spec: RunSpec, refusal: OtherKindError, reader: Reader) -> Checked:
     """Files of another kind than supervised; `refusal` where only a test file is."""
     base = find(spec.base)
     tokenizer = load_tokenizer(base, PLAIN_TEMPLATE)
-    train = [_loaded(source) for source in spec.data.train]
+    train = [_loaded(source, reader) for source in spec.data.train]
     if all(file.kind == "supervised" for file in train):
         raise refusal
-    test = _loaded(spec.data.test) if spec.data.test else None
+    test = _loaded(spec.data.test, reader) if spec.data.test else None
     audit = audit_kind(spec, train, test, tokenizer, length_limit(spec, base))
     return Checked(spec, base, tokenizer, audit, all_rows(train), lambda row: parts(row, tokenizer))
 
 
-def _loaded(source: SourceSpec) -> Loaded:
+def _loaded(source: SourceSpec, reader: Reader) -> Loaded:
     return load(
         Path(source.path), format=source.format, limit=source.limit, columns=source.columns,
-        assistant=source.assistant,
+        assistant=source.assistant, reader=reader,
     )  # fmt: skip

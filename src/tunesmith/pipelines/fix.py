@@ -122,6 +122,8 @@ def fix(request: Request, checked: Checked, out: Path) -> Fixed:
 
 def require_possible(request: Request, out: Path) -> Path:
     """The file to mend; UsageError and ConflictError as `fix` has them, before anything is read."""
+    if request.quick:
+        raise UsageError("--fix needs all rows, --quick looks at some", mend="take one of them out")
     if len(request.files) != 1:
         raise UsageError("--fix mends one file at a time", mend="name one file")
     file = request.files[0]

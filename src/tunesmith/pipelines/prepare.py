@@ -18,10 +18,11 @@ from ..data.audit import Audit, FileFacts, Finding, TokenFacts
 from ..data.check_privacy import Privacy
 from ..data.config import DataSpec, SourceSpec
 from ..data.fitting import Fitting
-from ..data.load import Loaded, load
+from ..data.load import Loaded, Reader, load
 from ..data.mix import repetitions
 from ..data.repeats import near_validation
 from ..data.rows import Joined, RowStore, pick
+from ..data.source import rows as source_rows
 from ..data.split import hold_out
 from ..data.supervision import Prompts
 from ..data.template import PLAIN_TEMPLATE
@@ -76,15 +77,16 @@ class Prepared:
             raise blocked(blocking)
 
 
-def prepare(spec: RunSpec, *, keep_tokens: bool = True) -> Prepared:
+def prepare(spec: RunSpec, *, keep_tokens: bool = True, reader: Reader = source_rows) -> Prepared:
     """Read, check, split and tokenize. Findings are in the audit; call `require_clean` before training.
 
+    `reader` gives the rows of the files, all of them or a sample.
     Without `keep_tokens` the rows' tokens are counted and not kept: for an audit of more than fits on the disk twice.
     """
     base = find(spec.base)
     _compatible(spec, base)
     tokenizer = load_tokenizer(base, PLAIN_TEMPLATE)
-    workbench = _Preparation(spec, base, tokenizer, keep_tokens)
+    workbench = _Preparation(spec, base, tokenizer, keep_tokens, reader)
     train, repeats, validation, test = workbench.rows()
     metrics = resolve_metrics(spec.evaluation, [e.answer() for e in test.examples])
     gate.check_names(spec.gate, [*(m.name for m in metrics), *sorted(LOWER_IS_BETTER)])
@@ -115,7 +117,8 @@ def _compatible(spec: RunSpec, base: Base) -> None:
 class _Preparation:
     """The steps from files to rows, and the audit they fill."""
 
-    def __init__(self, spec: RunSpec, base: Base, tokenizer: Any, keep_tokens: bool):
+    def __init__(self, spec: RunSpec, base: Base, tokenizer: Any, keep_tokens: bool, reader: Reader):
+        self.reader = reader
         self.spec, self.tokenizer, self.keep_tokens = spec, tokenizer, keep_tokens
         self.audit = Audit()
         self.privacy = Privacy(spec.data.personal_data, spec.data.subject)
@@ -160,7 +163,7 @@ class _Preparation:
         try:
             loaded: Loaded = load(
                 Path(source.path), format=source.format, limit=source.limit, columns=source.columns,
-                assistant=source.assistant,
+                assistant=source.assistant, reader=self.reader,
             )  # fmt: skip
         except UsageError as error:  # an unknown format's name: here it stands in a recipe, not on the command line
             raise ContentError(error.what, where=f"data.{role}", mend=error.mend) from None
