@@ -7,14 +7,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..core import fingerprints
 from ..core.errors import ContentError, UsageError
 from ..core.messages import Example
 from ..data import checks
 from ..data.audit import Audit, FileFacts, Finding, TokenFacts
 from ..data.check_privacy import Privacy
+from ..data.check_special import SpecialTokens
+from ..data.check_system import SystemPrompts
 from ..data.config import DataSpec, SourceSpec
+from ..data.diversity import DiversityLook
+from ..data.language import Languages
+from ..data.lengths import Lengths
 from ..data.load import Loaded, load
+from ..data.look import look
 from ..data.mix import repetitions
 from ..data.repeats import near_validation
 from ..data.split import hold_out
@@ -118,6 +126,7 @@ class _Preparation:
         separate = self._one_file(data.validation, "validation") if isinstance(data.validation, SourceSpec) else []
         sift(training, separate, test, data, self.audit)
         train = training.examples
+        self._look(train)
         rows, kept = self._tokenize(train, check_prompts=True)
         repeats = [training.counts[i] for i in kept]
         validation_rows, _ = self._tokenize(separate)
@@ -134,6 +143,12 @@ class _Preparation:
         if not seen and not self.audit.blocking:
             self.audit.add(Finding("no_rows", "block", "no training row is left", "give more rows"))
         return rows.pick(seen), [repeats[i] for i in seen], validation_rows, test_rows
+
+    def _look(self, train: Sequence[Example]) -> None:
+        diversity = DiversityLook()
+        looks = (Languages(), SystemPrompts(), SpecialTokens(self.tokenizer), diversity)
+        self.audit.findings += look(train, looks)
+        self.audit.diversity = diversity.result().as_json()
 
     def _training_examples(self) -> tuple[list[Example], list[int]]:
         examples: list[Example] = []
@@ -189,6 +204,8 @@ class _Preparation:
                 fine.append(index)
                 rows.examples.append(example)
                 rows.encoded.append(encoded)
+        if check_prompts:
+            self.audit.lengths = Lengths.of(np.array([len(e.input_ids) for e in rows.encoded]), self.max_length)
         policy = self.spec.data.on_long
         self.audit.findings += checks.too_long(rows.examples, rows.encoded, self.max_length, policy)
         if policy == "drop":
