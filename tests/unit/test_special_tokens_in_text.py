@@ -140,7 +140,7 @@ def test_tokens_that_overlap_are_all_cut():
 
 
 def test_a_vocabulary_that_holds_the_mark_as_a_word_still_reads_text():
-    """Unigram models hold </s> as a piece with the best of scores: telling them to split special tokens is not enough."""
+    """Unigram models hold </s> as a piece with the best of scores: to tell them to split it is too little."""
     letters = [(letter, -5.0) for letter in "▁</s>abqu:#\nernti"]
     made = Tokenizer(models.Unigram([("<unk>", 0.0), ("</s>", 0.0), *letters], unk_id=0))
     made.pre_tokenizer, made.decoder = pre_tokenizers.Metaspace(), Metaspace()

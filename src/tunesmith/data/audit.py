@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from .lengths import Lengths
 from .tokens import Sizes
 
 Severity = Literal["block", "warn", "info"]
@@ -77,6 +78,10 @@ class Audit:
     files: list[FileFacts] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     tokens: TokenFacts | None = None
+    lengths: Lengths | None = None
+    """Of all training rows, before any is cut, left out or drawn for validation."""
+    diversity: dict[str, Any] | None = None
+    """What the training rows are about, as `Diversity.as_json` gives it."""
 
     def add(self, finding: Finding) -> None:
         """Keep a finding; the severe ones come first when shown."""
@@ -107,4 +112,6 @@ class Audit:
             "files": [asdict(f) for f in self.files],
             "findings": [asdict(f) | {"count": f.count, "rows": list(f.rows)} for f in self.ordered()],
             "tokens": asdict(self.tokens) if self.tokens else None,
+            "lengths": self.lengths.as_json() if self.lengths else None,
+            "diversity": self.diversity,
         }

@@ -52,7 +52,7 @@ class SystemPrompts:
         if rare and sum(frequent) >= COVERED * having:
             yield Finding(
                 "system_prompt_rare", "info",
-                f"system prompt is one of {len(rare)} rare ones; {len(frequent)} cover {sum(frequent)} of {having} rows",
+                f"system prompt is rare ({len(rare)} such); {len(frequent)} cover {sum(frequent)} of {having} rows",
                 "look whether it is meant, or differs from the usual one by a slip",
                 self._places.at(np.flatnonzero(np.isin(hashes, rare)).tolist()),
             )  # fmt: skip

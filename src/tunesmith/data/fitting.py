@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 from typing import Literal
 
@@ -29,6 +30,7 @@ class Fitting:
         self._max_length, self._policy = max_length, policy
         self._last_only, self._keep_untaught = last_only, keep_untaught
         self._special = frozenset(special_tokens(tokenizer))
+        self._lengths = array("i")
         self._refused: dict[str, list[str]] = {}
         self._unrolled: list[str] = []
         self._answers = self._longest = 0
@@ -49,6 +51,7 @@ class Fitting:
 
     def _fitted(self, piece: Example, one: Encoded) -> Encoded | None:
         length = len(one.input_ids)
+        self._lengths.append(length)
         if length > self._max_length:
             self._long[piece.origin] = None
             self._longest = max(self._longest, length)
@@ -61,6 +64,10 @@ class Fitting:
         if not self._special.issuperset(one.input_ids[_turn_ends(one)].tolist()):
             self._endless[piece.origin] = None
         return one
+
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of all pieces before any is cut or left out, int64 [pieces]."""
+        return np.array(self._lengths, dtype=np.int64)
 
     def findings(self, *, ends: bool) -> Iterator[Finding]:
         """What is to be told; with `ends`, of answers without an end mark too."""
