@@ -12,6 +12,7 @@ from rich.text import Text
 
 from .console import out
 
+BAR, FEW = 40, 5
 _COLOURS = {"block": "bold red", "warn": "yellow", "info": "cyan"}
 
 
@@ -44,6 +45,8 @@ def audit(facts: dict[str, Any]) -> None:
         )
     if supervision := facts["supervision"]:
         _supervision(supervision)
+    _lengths(facts["lengths"])
+    _diversity(facts["diversity"])
     if not facts["findings"]:
         out.print("[green]no findings[/]\n")
         return
@@ -104,6 +107,40 @@ def fixed(facts: dict[str, Any]) -> None:
         if counts:
             out.print(f"  {word}: " + ", ".join(f"{code} {count:,}" for code, count in counts.items()))
     out.print(f"  what became of each row: {escape(facts['log'])}\n")
+
+
+def _lengths(facts: dict[str, Any] | None) -> None:
+    """A histogram of row lengths."""
+    if not facts or not facts["counts"]:
+        return
+    most, edges = max(facts["counts"]), facts["edges"]
+    out.print()
+    for low, high, count in zip(edges, edges[1:], facts["counts"], strict=False):
+        bar = "#" * round(BAR * count / most)
+        out.print(f"  {low:>7,} to {high - 1:>7,} tokens {count:>9,} {bar}".rstrip())
+    if facts["over_limit"]:
+        out.print(f"  {facts['over_limit']:,} rows are longer than the limit of {facts['limit']:,} tokens")
+
+
+def _diversity(facts: dict[str, Any] | None) -> None:
+    """The largest clusters, the labels, the oddest rows."""
+    if not facts:
+        return
+    of = f" (a sample of {facts['sampled']:,} rows)" if facts["sampled"] < facts["rows"] else ""
+    for title, lines in (
+        (f"about{of}", [f"{c['share']:6.1%}  {c['name']}" for c in facts["clusters"][:FEW]]),
+        ("most typical", [f"{row['origin']}  {row['excerpt']}" for row in facts["typical"][:FEW]]),
+        ("most odd", [f"{row['origin']}  {row['excerpt']}" for row in facts["odd"][:FEW]]),
+    ):
+        if lines:
+            out.print(f"\n[bold]{title}[/]")
+        for line in lines:
+            out.print(f"  {escape(line)}")
+    if labels := facts["labels"]:
+        out.print(
+            f"\n[bold]labels[/]\n  {labels['different']} different, entropy {labels['entropy']:.2f} bits, "
+            f"the largest has {labels['largest_share']:.1%} of the rows"
+        )
 
 
 def evaluation(facts: dict[str, Any]) -> None:

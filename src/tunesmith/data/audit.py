@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from .lengths import Lengths
 from .tokens import Sizes
 
 Severity = Literal["block", "warn", "info"]
@@ -104,6 +105,10 @@ class Audit:
     findings: list[Finding] = field(default_factory=list)
     tokens: TokenFacts | None = None
     supervision: Supervision | None = None
+    lengths: Lengths | None = None
+    """Of all training rows, before any is cut, left out or drawn for validation."""
+    diversity: dict[str, Any] | None = None
+    """What the training rows are about, as `Diversity.as_json` gives it."""
 
     def add(self, finding: Finding) -> None:
         """Keep a finding; the severe ones come first when shown."""
@@ -142,6 +147,8 @@ class Audit:
             "personal_data": self._personal_data(),
             "findings": [asdict(f) | {"count": f.count, "rows": list(f.rows)} for f in self.ordered()],
             "files": [asdict(f) for f in self.files],
+            "lengths": self.lengths.as_json() if self.lengths else None,
+            "diversity": self.diversity,
         }
 
     def _told(self, codes: Sequence[str]) -> int:

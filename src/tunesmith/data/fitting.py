@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
@@ -32,6 +33,7 @@ class Fitting:
         self._last_only, self._keep_untaught = last_only, keep_untaught
         self._measure = Measure(max_length, drop=policy == "drop")
         self._special = frozenset(special_tokens(tokenizer))
+        self._lengths = array("i")
         self._refused: dict[str, list[str]] = {}
         self._unrolled: list[str] = []
         self._answers = self._longest = 0
@@ -53,6 +55,7 @@ class Fitting:
     def _fitted(self, piece: Example, one: Encoded) -> Encoded | None:
         self._measure.see(one)
         length = len(one.input_ids)
+        self._lengths.append(length)
         if length > self._max_length:
             self._long[piece.origin] = None
             self._longest = max(self._longest, length)
@@ -69,6 +72,10 @@ class Fitting:
     def supervision(self) -> Supervision:
         """How much of the rows carries loss, as far as they were taken."""
         return replace(self._measure.result(), no_end_of_turn=len(self._endless))
+
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of all pieces before any is cut or left out, int64 [pieces]."""
+        return np.array(self._lengths, dtype=np.int64)
 
     def findings(self, *, ends: bool) -> Iterator[Finding]:
         """What is to be told; with `ends`, of answers without an end mark too."""

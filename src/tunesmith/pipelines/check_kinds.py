@@ -7,6 +7,7 @@ wrong. Nothing is split or left out: these rows are looked at, not prepared.
 from __future__ import annotations
 
 import sys
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,9 +20,13 @@ from ..data import checks, kind_checks, repeats, supervision
 from ..data.audit import Audit, FileFacts, Finding, TokenFacts
 from ..data.check_privacy import personal_data
 from ..data.config import SourceSpec
+from ..data.diversity import DiversityLook
 from ..data.keys import Keys, overlapping
 from ..data.kinds import View, better, joined, worse
+from ..data.language import Languages
+from ..data.lengths import Lengths
 from ..data.load import METHODS, Loaded
+from ..data.look import look
 from ..data.quality import quality
 from ..data.rows import Joined
 from ..data.template import TemplateError
@@ -73,6 +78,9 @@ def audit_kind(spec: RunSpec, train: Sequence[Loaded], test: Loaded | None, toke
     )
     _repeats(spec, rows, audit)
     _leaks(spec, rows, test.records if test else [], audit)
+    diversity = DiversityLook()
+    audit.findings += look(View(rows, better), (Languages(), diversity))
+    audit.diversity = diversity.result().as_json()
     beside = (*_ANSWERED, *_FEW) if kind == "text" else _ANSWERED
     audit.findings += [f for f in quality(View(rows, better)) if f.code not in beside]
     audit.findings += kind_checks.OF_KIND[kind](rows) if kind in kind_checks.OF_KIND else ()
@@ -124,7 +132,7 @@ def _leaks(spec: RunSpec, rows: Sequence[Row], test: Sequence[Row], audit: Audit
 def _tokens(rows: Sequence[Row], tokenizer: Any, limit: int, audit: Audit) -> None:
     """Figures of the sequences. Texts are cut into pieces for pre-training, so none is too long; prompts teach none."""
     cutting = bool(rows) and isinstance(rows[0], Text)
-    counter = supervision.Measure(sys.maxsize if cutting else limit)
+    counter, lengths = supervision.Measure(sys.maxsize if cutting else limit), array("i")
     long: dict[str, int] = {}
     refused: dict[str, list[str]] = {}
 
@@ -137,11 +145,13 @@ def _tokens(rows: Sequence[Row], tokenizer: Any, limit: int, audit: Audit) -> No
                 continue
             for part in made:
                 counter.see(part.encoded)
+                lengths.append(len(part.encoded.input_ids))
                 if len(part.encoded.input_ids) > counter.max_length:
                     long[row.origin] = max(long.get(row.origin, 0), len(part.encoded.input_ids))
                 yield part.encoded
 
     audit.tokens = TokenFacts.of(Sizes.of(sequences()))
+    audit.lengths = Lengths.of(np.array(lengths, dtype=np.int64), limit)
     if rows and not isinstance(rows[0], Prompt):
         audit.supervision = counter.result()
     for reason, places in refused.items():

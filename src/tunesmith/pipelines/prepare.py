@@ -16,9 +16,15 @@ from ..core.messages import Example
 from ..data import checks
 from ..data.audit import Audit, FileFacts, Finding, TokenFacts
 from ..data.check_privacy import Privacy
+from ..data.check_special import SpecialTokens
+from ..data.check_system import SystemPrompts
 from ..data.config import DataSpec, SourceSpec
+from ..data.diversity import DiversityLook
 from ..data.fitting import Fitting
+from ..data.language import Languages
+from ..data.lengths import Lengths
 from ..data.load import Loaded, Reader, load
+from ..data.look import look
 from ..data.mix import repetitions
 from ..data.repeats import near_validation
 from ..data.rows import Joined, RowStore, pick
@@ -132,6 +138,7 @@ class _Preparation:
         separate = self._one_file(data.validation, "validation") if isinstance(data.validation, SourceSpec) else ()
         sift(training, separate, test, data, self.audit)
         train = training.examples
+        self._look(train)
         rows, kept = self._tokenize(train, check_prompts=True)
         repeats: list[int] = training.counts[kept].tolist()
         validation_rows, _ = self._tokenize(separate)
@@ -148,6 +155,12 @@ class _Preparation:
         if not seen and not self.audit.blocking:
             self.audit.add(Finding("no_rows", "block", "no training row is left", "give more rows"))
         return rows.pick(seen), [repeats[i] for i in seen], validation_rows, test_rows
+
+    def _look(self, train: Sequence[Example]) -> None:
+        diversity = DiversityLook()
+        looks = (Languages(), SystemPrompts(), SpecialTokens(self.tokenizer), diversity)
+        self.audit.findings += look(train, looks)
+        self.audit.diversity = diversity.result().as_json()
 
     def _training(self) -> Training:
         sources = self.spec.data.train
@@ -214,6 +227,7 @@ class _Preparation:
         if check_prompts:
             self.audit.findings += prompts.findings()
             self.audit.supervision = prompts.added_to(fitting.supervision())
+            self.audit.lengths = Lengths.of(fitting.lengths(), self.max_length)
         shown_as = pick(Joined((examples, pieces)) if len(pieces) else examples, np.array(places, dtype=np.int64))
         return Rows(shown_as, store, store.sizes()), owners.tolist()
 
