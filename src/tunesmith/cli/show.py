@@ -45,6 +45,7 @@ def audit(facts: dict[str, Any]) -> None:
         )
     if supervision := facts["supervision"]:
         _supervision(supervision)
+    _forecast(facts.get("forecast"))
     _lengths(facts["lengths"])
     _diversity(facts["diversity"])
     if not facts["findings"]:
@@ -107,6 +108,29 @@ def fixed(facts: dict[str, Any]) -> None:
         if counts:
             out.print(f"  {word}: " + ", ".join(f"{code} {count:,}" for code, count in counts.items()))
     out.print(f"  what became of each row: {escape(facts['log'])}\n")
+
+
+def _forecast(facts: dict[str, Any] | None) -> None:
+    """What a training will ask for."""
+    if not facts:
+        return
+    memory = {name: parts["total"] / 1e9 for name, parts in facts["memory"].items()}
+    low, high = (_time(seconds) for seconds in facts["seconds"]["cpu"])
+    fast, slow = (_time(seconds) for seconds in facts["seconds"]["gpu"])
+    out.print(
+        f"forecast: {facts['tokens']:,} tokens in all, {facts['trained_parameters']:,} of {facts['parameters']:,} "
+        f"weights trained, {facts['operations']:.1e} operations; beside the program itself {memory['bf16']:.2g} GB of "
+        f"memory in bf16, {memory['fp32']:.2g} GB in fp32; very roughly {low} to {high} on this machine's "
+        f"{facts['cores']} cores, {fast} to {slow} on a GPU"
+    )
+
+
+def _time(seconds: float) -> str:
+    """In the unit that fits: nobody plans by the second."""
+    for size, name in ((86400.0, "days"), (3600.0, "h"), (60.0, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {name}"
+    return f"{max(seconds, 1):.0f} s"
 
 
 def _lengths(facts: dict[str, Any] | None) -> None:

@@ -19,8 +19,10 @@ from ..data.source import rows as source_rows
 from ..data.template import PLAIN_TEMPLATE, TemplateError
 from ..models.find import find
 from ..models.refs import DEFAULT, Base
+from ..models.size import Size
 from ..models.tokenizer import tokenizer as load_tokenizer
 from .check_kinds import Part, all_rows, audit_kind, parts
+from .forecast import forecast
 from .prepare import Prepared, blocked, length_limit, prepare
 from .read_recipe import read_recipe
 from .recipe import RunSpec
@@ -68,15 +70,29 @@ class Checked:
     parts: Callable[[Any], list[Part]]
     """A row's sequences of tokens. TemplateError where the base's template cannot show it."""
 
+    trainable: bool = True
+    """Whether there is a method that learns from rows of this kind."""
     sampled: Sampler | None = None
     """How the files were sampled, where they were."""
 
     def as_json(self) -> dict[str, Any]:
-        """The audit, and how its rows were sampled where they were."""
-        facts = self.audit.as_json()
+        """The audit, what a training on these rows will ask for, and how they were sampled where they were."""
+        facts = self.audit.as_json() | {"forecast": self._forecast()}
         if self.sampled:
             facts["quick"] = {path: asdict(how) for path, how in self.sampled.files.items()}
         return facts
+
+    def _forecast(self) -> dict[str, Any] | None:
+        tokens = self.audit.tokens
+        if not self.trainable or not tokens or not tokens.rows:
+            return None
+        return forecast(self.spec, Size.of(self.base), tokens, self._times_larger()).as_json()
+
+    def _times_larger(self) -> float:
+        """How many times the rows of the sample the training files have."""
+        files = {source.path for source in self.spec.data.train}
+        known = [how for path, how in (self.sampled.files if self.sampled else {}).items() if path in files and how.of]
+        return sum(how.of or 0 for how in known) / max(1, sum(how.rows for how in known)) if known else 1.0
 
     def shown(self, most: int) -> list[dict[str, Any]]:
         """Up to `most` rows token by token, those with findings first (`data.shown`)."""
@@ -137,7 +153,7 @@ def _other_kind(spec: RunSpec, refusal: OtherKindError, reader: Reader) -> Check
         raise refusal
     test = _loaded(spec.data.test, reader) if spec.data.test else None
     audit = audit_kind(spec, train, test, tokenizer, length_limit(spec, base))
-    return Checked(spec, base, tokenizer, audit, all_rows(train), lambda row: parts(row, tokenizer))
+    return Checked(spec, base, tokenizer, audit, all_rows(train), lambda row: parts(row, tokenizer), trainable=False)
 
 
 def _loaded(source: SourceSpec, reader: Reader) -> Loaded:

@@ -1,0 +1,136 @@
+"""What a training will ask for, before it starts: operations, memory and, very roughly, time.
+
+Operations of one training token (Kaplan et al. 2020, arXiv 2001.08361, section 2.1; a multiplication and an addition
+are two): 2 for each weight that it passes forward, and 2 layers * hidden * length for causal attention. Backward as
+much again for the gradients of what the layers were given, and where the weights are trained as much once more. The
+head is passed by the tokens with loss alone.
+
+Memory: the weights; 8 bytes for each trained one and its gradient, and its optimizer's state; what the backward pass
+needs of one micro-batch: 34 bytes * tokens * hidden * layers in 16 bits (Korthikanti et al. 2022, arXiv 2205.05198,
+equation 2, without the attention's matrix, which the attention used here does not keep), twice that in 32 bits; and
+logits with their gradients. The program itself comes on top: on a CPU its libraries take 0.5 GB, the audit and what the
+allocator keeps as much again (20 steps of the bundled base peaked at 1.25 GB where this says 0.1).
+
+Time: the operations over a range of usual rates. Nothing is measured here.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..adapters.config import AdapterSpec, LoraSpec
+from ..data.audit import TokenFacts
+from ..engine.steps import DEFAULT_BATCH_SIZE
+from ..models.size import Size
+from .recipe import RunSpec
+
+CORE_RATE = (10e9, 50e9)
+"""Operations a second of one core in a training, from slow to fast; the demo's two cores come to some 70e9 together."""
+GPU_RATE = (50e12, 300e12)
+"""Of one GPU made for it, since 2020, in 16 bits."""
+_STATE_BYTES = {"adamw": 8.0, "adamw8bit": 2.0, "adafactor": 0.1, "muon": 4.0}
+"""Optimizer state for each trained weight."""
+_ACTIVATION_BYTES, _KEPT_BYTES = 34, 2
+"""Of one token, layer and hidden unit in 16 bits: all that backward needs; what checkpointing keeps."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes."""
+
+    weights: int
+    trained: int
+    """Trained weights, gradients and optimizer state."""
+    activations: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.trained + self.activations
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """An estimate; each figure may be wrong by a factor of two."""
+
+    parameters: int
+    trained_parameters: int
+    tokens: int
+    """Over all epochs."""
+    operations: float
+    memory: dict[str, Memory]
+    """By the type of the weights: bf16, fp32."""
+    cores: int
+
+    def seconds(self) -> dict[str, tuple[float, float]]:
+        """(least, most) on this machine's CPU, and on one GPU."""
+        core = tuple(self.operations / (rate * self.cores) for rate in reversed(CORE_RATE))
+        gpu = tuple(self.operations / rate for rate in reversed(GPU_RATE))
+        return {"cpu": (core[0], core[1]), "gpu": (gpu[0], gpu[1])}
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values; memory in bytes, time in seconds as [least, most]."""
+        memory = {name: asdict(parts) | {"total": parts.total} for name, parts in self.memory.items()}
+        return asdict(self) | {"memory": memory, "seconds": {k: list(v) for k, v in self.seconds().items()}}
+
+
+def forecast(spec: RunSpec, size: Size, tokens: TokenFacts, times_larger: float = 1.0) -> Forecast:
+    """Of a training on rows with these figures; of a sample, `times_larger` is how many times more the whole has."""
+    trained = trained_parameters(spec.adapter, size)
+    passes = spec.training.epochs * times_larger
+    mean = tokens.tokens / max(tokens.rows, 1)
+    seen = tokens.tokens * passes
+    if spec.training.max_steps:
+        seen = min(seen, spec.training.max_steps * spec.training.gradient_accumulation * _batch(spec, mean))
+    return Forecast(
+        size.parameters, trained, round(seen), seen * _operations(spec.adapter, size, tokens, trained, mean),
+        {name: _memory(spec, size, tokens, trained, width) for name, width in (("bf16", 2), ("fp32", 4))},
+        _cores(),
+    )  # fmt: skip
+
+
+def trained_parameters(adapter: AdapterSpec, size: Size) -> int:
+    """Every weight, or what the adapter's small matrices (and with DoRA its lengths) come to."""
+    if not isinstance(adapter, LoraSpec):
+        return size.parameters
+    wanted = [
+        (rows, columns)
+        for name, rows, columns in size.linear
+        if adapter.targets == "all-linear" or name.removesuffix(".weight").rpartition(".")[2] in adapter.targets
+    ]
+    return sum(adapter.r * (rows + columns) + (rows if adapter.dora else 0) for rows, columns in wanted)
+
+
+def _operations(adapter: AdapterSpec, size: Size, tokens: TokenFacts, trained: int, mean: float) -> float:
+    """Of one token, forward and backward; see the head of this module."""
+    labelled = tokens.labelled_tokens / max(tokens.tokens, 1)
+    forward = 2 * size.body + 2 * size.layers * size.hidden * mean + 2 * size.head * labelled
+    if adapter.trains_base:
+        return 3 * forward
+    return 2 * forward + 6 * trained
+
+
+def _batch(spec: RunSpec, length: float) -> float:
+    """Tokens of a micro-batch of rows of this length."""
+    training = spec.training
+    return training.batch_tokens or (training.batch_size or DEFAULT_BATCH_SIZE) * length
+
+
+def _memory(spec: RunSpec, size: Size, tokens: TokenFacts, trained: int, width: int) -> Memory:
+    """With weights of `width` bytes; those that are trained have 4. Rows are padded: most batches hold a long one."""
+    batch = _batch(spec, tokens.length_p95)
+    kept = _KEPT_BYTES if spec.training.devices.activation_checkpointing else _ACTIVATION_BYTES
+    activations = batch * size.hidden * size.layers * kept * width / 2
+    labelled = batch * tokens.labelled_tokens / max(tokens.tokens, 1)
+    state = _STATE_BYTES[spec.training.optimizer.type] + (4 if spec.training.ema else 0)
+    return Memory(
+        0 if spec.adapter.trains_base else size.parameters * width, round(trained * (8 + state)),
+        round(activations + labelled * size.vocabulary * 8),
+    )  # fmt: skip
+
+
+def _cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
