@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..core import fingerprints
 from ..core.errors import ContentError, UsageError
 from ..core.messages import Example
@@ -14,10 +16,11 @@ from ..data import checks
 from ..data.audit import Audit, FileFacts, Finding, TokenFacts
 from ..data.check_privacy import Privacy
 from ..data.config import DataSpec, SourceSpec
+from ..data.curriculum import Curriculum, curriculum
 from ..data.load import Loaded, load
-from ..data.mix import repetitions
+from ..data.mix import capped, mixture, over_cap, repetitions
 from ..data.repeats import near_validation
-from ..data.split import hold_out
+from ..data.split import split_off
 from ..data.template import PLAIN_TEMPLATE, TemplateError
 from ..data.tokenize import Encoded, encode_unrolled
 from ..engine.steps import DEFAULT_BATCH_SIZE, Steps
@@ -31,6 +34,8 @@ from .recipe import RunSpec
 from .sift import Training, sift
 
 LONGEST_AUTO = 4096
+_NEWER = ("near_threshold", "near_duplicates", "on_near_overlap", "split", "cap_per_label")
+"""Keys whose defaults change no row of the runs that were made before there were such keys."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,8 @@ class Prepared:
     metrics: list[Metric]
     audit: Audit
     data_fingerprint: str
+    curriculum: Curriculum | None = None
+    """The order of the first epochs, where it is known without the model."""
 
     def require_clean(self) -> None:
         """ContentError with every blocking finding."""
@@ -77,10 +84,10 @@ def prepare(spec: RunSpec) -> Prepared:
     train, repeats, validation, test = workbench.rows()
     metrics = resolve_metrics(spec.evaluation, [e.answer() for e in test.examples])
     gate.check_names(spec.gate, [*(m.name for m in metrics), *sorted(LOWER_IS_BETTER)])
-    resolved = _resolve(spec, workbench.max_length, train, repeats, test, metrics)
+    resolved = _resolve(spec, workbench.max_length, train, repeats, test, metrics, workbench.curriculum)
     return Prepared(
         resolved, base, tokenizer, train, repeats, validation, test, metrics, workbench.audit,
-        _fingerprint(workbench.audit, resolved.data),
+        _fingerprint(workbench.audit, resolved.data, spec.seed), workbench.curriculum,
     )  # fmt: skip
 
 
@@ -109,17 +116,17 @@ class _Preparation:
         self.audit = Audit()
         self.privacy = Privacy(spec.data.personal_data, spec.data.subject)
         self.max_length = _max_length(spec, base)
+        self.curriculum: Curriculum | None = None
 
     def rows(self) -> tuple[Rows, list[int], Rows, Rows]:
         """(training rows, how often each is seen, validation rows, test rows)."""
         data = self.spec.data
         training = Training(*self._training_examples())
-        test = self._one_file(data.test, "test") if data.test else []
+        test = self._one_file(data.test, "test") if isinstance(data.test, SourceSpec) else self._drawn_test(training)
         separate = self._one_file(data.validation, "validation") if isinstance(data.validation, SourceSpec) else []
         sift(training, separate, test, data, self.audit)
         train = training.examples
         rows, kept = self._tokenize(train, check_prompts=True)
-        repeats = [training.counts[i] for i in kept]
         validation_rows, _ = self._tokenize(separate)
         test_rows, _ = self._tokenize(test, last_only=True)
         if isinstance(data.validation, float):
@@ -127,22 +134,51 @@ class _Preparation:
             sides = {kept[i] for i in inside}, {kept[i] for i in held_out}
             self.audit.findings += near_validation(training.repeats, train, *sides)
             rows, validation_rows = rows.pick(inside), rows.pick(held_out)
-            repeats = [repeats[i] for i in inside]
+            kept = [kept[i] for i in inside]
+        rows, repeats = self._seen(training, rows, kept)
+        return rows, repeats, validation_rows, test_rows
+
+    def _drawn_test(self, training: Training) -> list[Example]:
+        """Test rows out of the training rows, where the recipe asks for a share of them."""
+        share = self.spec.data.test
+        if not isinstance(share, float):
+            return []
+        _, held = split_off(training.examples, share, "test", self.spec.data, self.spec.seed, self.audit)
+        test = [training.examples[i] for i in held]
+        training.without(held)
+        return test
+
+    def _seen(self, training: Training, rows: Rows, kept: list[int]) -> tuple[Rows, list[int]]:
+        """The rows that come in an epoch and how often each does; `kept` are their places in `training`."""
+        data, counts = self.spec.data, training.counts
+        over: set[int] = set()
+        if data.cap_per_label:
+            trained = list(dict.fromkeys(i for i in kept if counts[i]))
+            over, self.audit.cap = over_cap(training.examples, trained, data.cap_per_label, self.spec.seed)
+            self.audit.findings += capped(self.audit.cap)
+        seen = [place for place, i in enumerate(kept) if counts[i] and i not in over]
+        rows, repeats = rows.pick(seen), [counts[kept[place]] for place in seen]
+        lengths = [len(one.input_ids) for one in rows.encoded]
+        self.curriculum, findings = curriculum(data.curriculum, rows.examples, lengths)
+        self.audit.findings += findings
         self.audit.waive(data.waive)
-        seen = [i for i, count in enumerate(repeats) if count]
-        self.audit.tokens = TokenFacts.of(rows.encoded[i] for i in seen)
+        self.audit.tokens = TokenFacts.of(rows.encoded)
+        sources = np.array([training.sources[kept[place]] for place in seen], dtype=np.int64)
+        self.audit.mixture = mixture([source.path for source in data.train], sources, repeats, lengths)
         if not seen and not self.audit.blocking:
             self.audit.add(Finding("no_rows", "block", "no training row is left", "give more rows"))
-        return rows.pick(seen), [repeats[i] for i in seen], validation_rows, test_rows
+        return rows, repeats
 
-    def _training_examples(self) -> tuple[list[Example], list[int]]:
+    def _training_examples(self) -> tuple[list[Example], list[int], list[int]]:
         examples: list[Example] = []
         repeats: list[int] = []
+        sources: list[int] = []
         for number, source in enumerate(self.spec.data.train):
             mine = self._one_file(source, "train")
             examples += mine
             repeats += repetitions(len(mine), source.weight, self.spec.seed + number)
-        return examples, repeats
+            sources += [number] * len(mine)
+        return examples, repeats, sources
 
     def _one_file(self, source: SourceSpec, role: str) -> list[Example]:
         try:
@@ -164,7 +200,8 @@ class _Preparation:
     def _held_out(self, train: list[Example], kept: list[int], share: float) -> tuple[list[int], list[int]]:
         """Places in `kept` of (training, validation) rows; all pieces of an unrolled row go to the same side."""
         whole = list(dict.fromkeys(kept))
-        _, held = hold_out([train[i] for i in whole], share, self.spec.seed)
+        examples = [train[i] for i in whole]
+        _, held = split_off(examples, share, "validation", self.spec.data, self.spec.seed, self.audit)
         out = {whole[i] for i in held}
         sides: tuple[list[int], list[int]] = ([], [])
         for place, row in enumerate(kept):
@@ -234,8 +271,9 @@ def _max_length(spec: RunSpec, base: Base) -> int:
 
 
 def _resolve(
-    spec: RunSpec, max_length: int, train: Rows, repeats: list[int], test: Rows, metrics: Sequence[Metric]
-) -> RunSpec:
+    spec: RunSpec, max_length: int, train: Rows, repeats: list[int], test: Rows, metrics: Sequence[Metric],
+    order: Curriculum | None,
+) -> RunSpec:  # fmt: skip
     """Replace every "auto" but the precision, which depends on the machine and is chosen where the model is loaded."""
     training = spec.training
     update: dict[str, Any] = {"max_length": max_length}
@@ -245,7 +283,7 @@ def _resolve(
         update["learning_rate"] = 2e-5 if spec.adapter.trains_base else 2e-4
     training = training.model_copy(update=update)
     if train.encoded:
-        steps = Steps([len(e.input_ids) for e in train.encoded], repeats, training, spec.seed)
+        steps = Steps([len(e.input_ids) for e in train.encoded], repeats, training, spec.seed, order)
         cadence = steps.resolve_cadence(training)
         training = training.model_copy(
             update={"evaluate_every": cadence.evaluate_every, "checkpoint_every": cadence.checkpoint_every}
@@ -262,12 +300,14 @@ def _resolve(
     return spec.model_copy(update={"training": training, "evaluation": evaluation})
 
 
-def _fingerprint(audit: Audit, data: DataSpec) -> str:
+def _fingerprint(audit: Audit, data: DataSpec, seed: int) -> str:
     """Hash of every file's content and role, and of how rows are chosen from them; paths do not count."""
-    chosen = data.model_dump(mode="json", exclude={"benchmarks", "waive"})
-    for name in ("near_threshold", "near_duplicates", "on_near_overlap"):  # defaults change no row of older runs
+    chosen = data.model_dump(mode="json", exclude={"benchmarks", "waive", "curriculum"})
+    for name in _NEWER:
         if chosen[name] == DataSpec.model_fields[name].default:
             del chosen[name]
+    if isinstance(data.test, float):
+        chosen["seed"] = seed  # other test rows cannot be compared
     for source in [*chosen["train"], chosen["validation"], chosen["test"]]:
         if isinstance(source, dict):
             source.pop("path")

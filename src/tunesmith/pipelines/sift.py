@@ -17,11 +17,16 @@ from ..data.split import overlapping
 
 @dataclass
 class Training:
-    """Training rows, how often each is seen, and the near-duplicates among them."""
+    """Training rows, how often each is seen, which file each is from, and the near-duplicates among them."""
 
     examples: list[Example]
     counts: list[int]
+    sources: list[int] = field(default_factory=list)
+    """Places in `data.train`; without any, all rows are from the first."""
     repeats: Repeats = field(default_factory=Repeats.none)
+
+    def __post_init__(self) -> None:
+        self.sources = self.sources or [0] * len(self.examples)
 
     def without(self, indices: Iterable[int]) -> None:
         """Leave some rows out."""
@@ -30,6 +35,7 @@ class Training:
             kept = [i for i in range(len(self.examples)) if i not in out]
             self.examples = [self.examples[i] for i in kept]
             self.counts = [self.counts[i] for i in kept]
+            self.sources = [self.sources[i] for i in kept]
 
 
 def sift(training: Training, validation: list[Example], test: list[Example], data: DataSpec, audit: Audit) -> None:
