@@ -67,14 +67,16 @@ def _shape(facts: dict[str, Any]) -> None:
         )
         if split["without_group"]:
             out.print(f"  {split['without_group']:,} rows have no {escape(split['rule']['group'])}: each stands alone")
-        if shares := [label["share"] for label in split["labels"]]:
+        if shares := [label["share"] for label in split["labels"] if label["label"]]:
             out.print(f"  {len(shares):,} labels, of each {min(shares):.2%} to {max(shares):.2%}; see --json for all")
     if len(facts["mixture"]) > 1:
-        parts = (
-            f"{escape(Path(m['path']).name)} {m['share_of_rows']:.2%} of the rows and {m['share_of_tokens']:.2%} of "
-            "the tokens"
-            for m in facts["mixture"]
-        )
+        names = [Path(m["path"]).name for m in facts["mixture"]]
+        clash = len(set(names)) < len(names)
+        parts = [
+            f"{escape(m['path'] if clash else name)} {m['share_of_rows']:.2%} of the rows and "
+            f"{m['share_of_tokens']:.2%} of the tokens"
+            for name, m in zip(names, facts["mixture"], strict=True)
+        ]
         out.print(f"an epoch: {'; '.join(parts)}")
 
 

@@ -42,8 +42,7 @@ class SplitSpec(Spec):
     group: str | None = None
     """A key of the rows, such as a customer's or a ticket's: all rows with the same value go to one side. `subject`
     stands for the key that data.subject names, if it names one. Rows without a value stand alone. Together with
-    stratify, the labels' shares come as near as whole groups allow; with by_time, a group goes where its newest row
-    goes."""
+    stratify, the labels' shares are no longer exact; with by_time, a group goes where its newest row goes."""
     by_time: str | None = None
     """A key of the rows that holds an ISO date or a number: the newest rows are held out, so no row is trained on that
     is newer than they are. Rows with the same prompt, or of one group, go where the newest of them goes; of equal

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,10 +16,12 @@ from numpy.typing import NDArray
 from ..core.errors import ContentError, nearest
 from ..core.messages import Example
 from .audit import Finding
-from .quality import LONGEST_LABEL, labels_among
+from .quality import LONGEST_LABEL
 
 LABEL = "label"
 """In the place of a key: the row's answer."""
+FEWEST_A_LABEL = 2
+"""The user says here that answers are labels, so less is asked than where it must be guessed (quality.label_counts)."""
 _LOOKED_AT = 1000
 """Rows whose keys are named when no row has the one that is asked for."""
 _START = datetime(1970, 1, 1, tzinfo=UTC)
@@ -37,18 +38,19 @@ class Column:
 def labels(examples: Sequence[Example], key: str, where: str) -> Column:
     """The rows' labels: their answers where `key` is "label", else their values under that key.
 
+    Answers that cannot be labels (long ones, JSON) are none, for general rows may be mixed in.
     ContentError, with the recipe's key `where`, when answers are no labels or no row has the key.
     """
     if key != LABEL:
         return values(examples, key, where)
     found = _column((_short(e.answer()) for e in examples), len(examples))
-    counts = Counter(dict(zip(found.names, np.bincount(found.codes + 1)[1:].tolist(), strict=True)))
-    counts["\n"] = int(np.count_nonzero(found.codes < 0))  # answers that are no labels, whatever they say
-    if not labels_among(counts):
+    with_one = int(np.count_nonzero(found.codes >= 0))
+    if len(examples) and not FEWEST_A_LABEL * len(found.names) <= with_one > 0:
         raise ContentError(
             f"{where} is '{LABEL}', but the answers are no labels", where=where,
-            why=f"labels are short, in one line, and at most one for ten rows; {len(examples):,} rows have "
-            f"{len(found.names):,} different short answers and {counts[chr(10)]:,} long ones",
+            why=f"labels are short, in one line, and come {FEWEST_A_LABEL} times each on average; here are "
+            f"{len(found.names):,} different short answers in {with_one:,} rows, and {len(examples) - with_one:,} rows "
+            "with others",
             mend=f"name a key of the rows instead; {_keys(examples)}",
         )  # fmt: skip
     return found
@@ -90,7 +92,7 @@ def sort_values(
     wanted = {"date": "an ISO date", "number": "a number", "": "an ISO date (2026-01-31, 2026-01-31T09:30Z) or number"}
     finding = Finding(
         "no_sort_key", "block", f"row has no '{key}' that is {wanted[kind]}, so it cannot be {role}",
-        f"give these rows one, or leave {where} out", tuple(bad),
+        f"give these rows one; waive it to count them as the smallest (data.waive); or leave {where} out", tuple(bad),
     )  # fmt: skip
     return order, [finding]
 
@@ -104,7 +106,7 @@ def _column(items: Iterable[str | None], rows: int) -> Column:
 def _short(answer: str) -> str | None:
     """The answer where it may be a label; one that cannot be is not kept."""
     text = answer.strip()
-    return text if 0 < len(text) <= LONGEST_LABEL and "\n" not in text else None
+    return text if 0 < len(text) <= LONGEST_LABEL and "\n" not in text and text[0] not in "{[" else None
 
 
 def _text(value: Any) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,18 +47,16 @@ def over_cap(
     return set(rows[out].tolist()), CapFacts(spec.by, spec.rows, kept, left, unlabelled)
 
 
-def capped(facts: CapFacts) -> list[Finding]:
-    """What a cap left out of training."""
-    if not facts.left_out:
-        return []
+def capped(facts: CapFacts, places: Sequence[str]) -> Iterator[Finding]:
+    """What a cap left out of training: rows by their places, and how many of each label."""
+    if not places:
+        return
     shown = [f"{label} {count:,}" for label, count in list(facts.left_out.items())[:_SHOWN]]
     more = ["..."] if len(facts.left_out) > _SHOWN else []
-    message = (
-        f"{sum(facts.left_out.values()):,} rows are not trained on, so that no label has more than {facts.at_most:,}"
-    )
-    return [
-        Finding("capped", "info", f"{message}: {', '.join(shown + more)}", "raise data.cap_per_label to train on more")
-    ]
+    yield Finding(
+        "capped", "info", f"row is not trained on, for no label may have more than {facts.at_most:,}; left out: "
+        f"{', '.join(shown + more)}", "raise data.cap_per_label to train on more", tuple(places),
+    )  # fmt: skip
 
 
 def mixture(

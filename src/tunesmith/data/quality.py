@@ -85,19 +85,14 @@ def few_per_label(rows: Sequence[Row]) -> Iterator[Finding]:
 
 def label_counts(rows: Sequence[Row]) -> Counter[str]:
     """How often each answer occurs, where answers are labels: short, in one line, and few different ones."""
-    return labels_among(Counter(r.answer.strip() for r in rows))
-
-
-def labels_among(counts: Counter[str]) -> Counter[str]:
-    """The labels among answers that were counted; none where the answers are no labels."""
-    rows = counts.total()
+    counts = Counter(r.answer.strip() for r in rows)
     short = all(0 < len(label) <= LONGEST_LABEL and "\n" not in label and label[0] not in "{[" for label in counts)
     if not short:  # a few long answers among thousands of labels are a defect, not another task
         kept = {a: n for a, n in counts.items() if 0 < len(a) <= LONGEST_LABEL and "\n" not in a and a[0] not in "{["}
-        if sum(kept.values()) < 0.95 * rows:
+        if sum(kept.values()) < 0.95 * len(rows):
             return Counter()
         counts = Counter(kept)
-    return counts if 2 <= len(counts) <= max(2, MOST_LABELS * rows) else Counter()
+    return counts if 2 <= len(counts) <= max(2, MOST_LABELS * len(rows)) else Counter()
 
 
 def label_imbalance(rows: Sequence[Row]) -> Iterator[Finding]:

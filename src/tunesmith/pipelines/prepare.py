@@ -155,7 +155,7 @@ class _Preparation:
         if data.cap_per_label:
             trained = list(dict.fromkeys(i for i in kept if counts[i]))
             over, self.audit.cap = over_cap(training.examples, trained, data.cap_per_label, self.spec.seed)
-            self.audit.findings += capped(self.audit.cap)
+            self.audit.findings += capped(self.audit.cap, [training.examples[i].origin for i in sorted(over)])
         seen = [place for place, i in enumerate(kept) if counts[i] and i not in over]
         rows, repeats = rows.pick(seen), [counts[kept[place]] for place in seen]
         lengths = [len(one.input_ids) for one in rows.encoded]
