@@ -10,6 +10,7 @@ BLOCKING = {
     "overlap_held_out": "the checkpoint is chosen on test rows",
     "near_leakage": "the row is trained on, and the comparison on the held-out rows flatters the tuned model",
     "too_long": "the row is cut at the end",
+    "no_sort_key": "the row counts as the oldest of a split by time, and as the easiest of a curriculum",
     "too_few_rows": "so few rows are trained on",
 }
 """What a run does with such rows when they are waived. `no_rows` is not among them: nothing could be trained."""

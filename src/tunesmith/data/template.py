@@ -215,7 +215,10 @@ def _spans(
 def _turn(
     tokenizer: Tokenizer, messages: Sequence[Message], tools: Any, text: str, behind: int, whole: str | None
 ) -> tuple[int, int]:
-    """[start, end) in `text` of the last of `messages`, which must not begin before `behind`; `whole` as in `_closed`."""
+    """[start, end) of the last of `messages` in `text`, which must not begin before `behind`.
+
+    `whole` is told of at `_closed`.
+    """
     index = len(messages) - 1
     if not index:
         raise TemplateError("turn 0 is an answer that no prompt stands before: give it weight 0 if it is a greeting")

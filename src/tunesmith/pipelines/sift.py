@@ -22,11 +22,13 @@ from ..data.rows import pick
 
 @dataclass
 class Training:
-    """Training rows, how often each is seen, and the near-duplicates among them."""
+    """Training rows, how often each is seen, which file each is from, and the near-duplicates among them."""
 
     examples: Sequence[Example]
     counts: NDArray[np.int64]
     """How often each row is seen in an epoch, int64 [rows]."""
+    sources: NDArray[np.int64]
+    """The place in `data.train` of the file that each row is from, int64 [rows]."""
     keys: Keys = field(init=False)
     repeats: Repeats = field(default_factory=Repeats.none)
 
@@ -39,7 +41,7 @@ class Training:
         if len(out):
             kept = np.setdiff1d(np.arange(len(self.examples)), out)
             self.examples = pick(self.examples, kept)
-            self.counts, self.keys = self.counts[kept], self.keys.pick(kept)
+            self.counts, self.sources, self.keys = self.counts[kept], self.sources[kept], self.keys.pick(kept)
 
 
 def sift(
