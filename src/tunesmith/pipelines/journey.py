@@ -84,6 +84,7 @@ class Journey:
             base_fingerprint=prepared.base.fingerprint(),
             tokenizer_fingerprint=prepared.base.tokenizer_fingerprint(),
             data_fingerprint=prepared.data_fingerprint,
+            data_root=prepared.data_root(),
             recipe_fingerprint=prepared.spec.training_fingerprint(),
             system_message=_shared_system_message(prepared),
             versions=machine.versions(),

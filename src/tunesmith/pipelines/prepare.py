@@ -10,7 +10,7 @@ from typing import Any
 from ..core import fingerprints
 from ..core.errors import ContentError, UsageError
 from ..core.messages import Example
-from ..data import checks
+from ..data import checks, identity
 from ..data.audit import Audit, FileFacts, Finding, TokenFacts
 from ..data.check_privacy import Privacy
 from ..data.config import DataSpec, SourceSpec
@@ -60,6 +60,10 @@ class Prepared:
     metrics: list[Metric]
     audit: Audit
     data_fingerprint: str
+
+    def data_root(self) -> str:
+        """What the set of training rows is as they are used: after masking, choice and weights; an epoch of them."""
+        return identity.root(identity.digests(self.train.examples), self.repeats)
 
     def require_clean(self) -> None:
         """ContentError with every blocking finding."""
@@ -153,8 +157,11 @@ class _Preparation:
         except UsageError as error:  # an unknown format's name: here it stands in a recipe, not on the command line
             raise ContentError(error.what, where=f"data.{role}", mend=error.mend) from None
         self.audit.files.append(
-            FileFacts(source.path, role, loaded.format, loaded.rows, len(loaded.records), loaded.sha256)
-        )
+            FileFacts(
+                source.path, role, loaded.format, loaded.rows, len(loaded.records), loaded.sha256,
+                identity.root(identity.digests(loaded.records)),
+            )
+        )  # fmt: skip
         self.audit.findings += checks.bad_rows(loaded)
         # Before all else that looks at rows: two prompts that masking makes equal are equal to the model.
         examples, findings = self.privacy.apply(loaded.require_supervised(), train=role == "train")
