@@ -12,7 +12,7 @@ from .console import out as stdout
 from .console import print_json
 from .options import FORMAT_NAMES, Json
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Work on files of rows: convert.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Work on files of rows: convert, diff.")
 
 
 @app.callback()
@@ -42,6 +42,27 @@ def convert(
         print_json({**vars(done), "path": str(done.path)})
         return
     stdout.print(f"{done.rows} rows read as {done.read_as} ({done.kind}), written to {done.path} as {done.written_as}")
+
+
+@app.command("diff")
+def diff(
+    a: Annotated[Path, typer.Argument(help="The one file.", show_default=False)],
+    b: Annotated[Path, typer.Argument(help="The other file.", show_default=False)],
+    show: Annotated[int, typer.Option("--show", min=0, help="Differences of each kind to show in words.")] = 10,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit 1 when they differ.")] = False,
+    json: Json = False,
+) -> None:
+    """Rows that changed, came or went between two files. Their order and format, and a row's place, do not count."""
+    from ..pipelines.diff import diff as run
+    from . import show_diff
+
+    found = run(a, b, show=show)
+    if json:
+        print_json(found.as_json())
+    else:
+        show_diff.difference(found, show)
+    if exit_code and not found.equal:
+        raise typer.Exit(1)
 
 
 def _pairs(columns: list[str]) -> dict[str, str]:
