@@ -40,10 +40,15 @@ def digest(row: Row) -> bytes:
 
 def digests(rows: Iterable[Row]) -> Digests:
     """The digest of each row, in order; the rows themselves are not kept."""
-    joined = bytearray()
+    found = bytearray()
     for row in rows:
-        joined += digest(row)
-    return np.frombuffer(joined, dtype=np.uint8).reshape(-1, SIZE)
+        found += digest(row)
+    return joined(found)
+
+
+def joined(found: bytearray) -> Digests:
+    """Digests that stand one behind the other."""
+    return np.frombuffer(found, dtype=np.uint8).reshape(-1, SIZE)
 
 
 def root(rows: Digests, times: Sequence[int] | None = None) -> str:
