@@ -17,7 +17,8 @@ class SourceSpec(Spec):
     """One file of examples."""
 
     path: str
-    """The file; environment variables as ${NAME}; a relative path starts at the recipe's folder."""
+    """The file; environment variables as ${NAME}; a relative path starts at the recipe's folder, and may lead out of
+    it (`../shared/rows.jsonl`; told as a remark)."""
     format: str | None = None
     """A row format's name (`chat`, `sharegpt`, ...; `docs/reference/data-formats.md`); None detects it by content."""
     columns: dict[str, str] = Field(default_factory=dict)

@@ -16,7 +16,7 @@ from .recipe import RunSpec
 
 def check_recipe(path: Path) -> Prepared:
     """Everything a recipe names, as a run would see it."""
-    return prepare(read_recipe(path))
+    return prepare(read_recipe(path), path.parent)
 
 
 def check_files(files: Sequence[Path], *, base: str | None, test: Path | None, format: str | None) -> Prepared:

@@ -10,7 +10,7 @@ from typing import Any
 from ..core import fingerprints
 from ..core.errors import ContentError, UsageError
 from ..core.messages import Example
-from ..data import checks, identity
+from ..data import checks, identity, places
 from ..data.audit import Audit, FileFacts, Finding, TokenFacts
 from ..data.check_privacy import Privacy
 from ..data.config import DataSpec, SourceSpec
@@ -72,12 +72,15 @@ class Prepared:
             raise blocked(blocking)
 
 
-def prepare(spec: RunSpec) -> Prepared:
-    """Read, check, split and tokenize. Findings are in the audit; call `require_clean` before training."""
+def prepare(spec: RunSpec, folder: Path | None = None) -> Prepared:
+    """Read, check, split and tokenize. Findings are in the audit; call `require_clean` before training.
+
+    `folder` is that of the recipe's file, where there is one: sources outside it are told.
+    """
     base = find(spec.base)
     _compatible(spec, base)
     tokenizer = load_tokenizer(base, PLAIN_TEMPLATE)
-    workbench = _Preparation(spec, base, tokenizer)
+    workbench = _Preparation(spec, base, tokenizer, folder)
     train, repeats, validation, test = workbench.rows()
     metrics = resolve_metrics(spec.evaluation, [e.answer() for e in test.examples])
     gate.check_names(spec.gate, [*(m.name for m in metrics), *sorted(LOWER_IS_BETTER)])
@@ -108,8 +111,8 @@ def _compatible(spec: RunSpec, base: Base) -> None:
 class _Preparation:
     """The steps from files to rows, and the audit they fill."""
 
-    def __init__(self, spec: RunSpec, base: Base, tokenizer: Any):
-        self.spec, self.tokenizer = spec, tokenizer
+    def __init__(self, spec: RunSpec, base: Base, tokenizer: Any, folder: Path | None):
+        self.spec, self.tokenizer, self.folder = spec, tokenizer, folder
         self.audit = Audit()
         self.privacy = Privacy(spec.data.personal_data, spec.data.subject)
         self.max_length = _max_length(spec, base)
@@ -121,6 +124,7 @@ class _Preparation:
         test = self._one_file(data.test, "test") if data.test else []
         separate = self._one_file(data.validation, "validation") if isinstance(data.validation, SourceSpec) else []
         sift(training, separate, test, data, self.audit)
+        self.audit.findings += places.outside((f.path for f in self.audit.files), self.folder)
         train = training.examples
         rows, kept = self._tokenize(train, check_prompts=True)
         repeats = [training.counts[i] for i in kept]

@@ -234,7 +234,7 @@ def _absolute(spec: RunSpec, folder: Path, environment: Mapping[str, str]) -> Ru
         filled = Path(_fill(path, environment))
         with suppress(RuntimeError):  # a file may be called ~x where no user x is
             filled = filled.expanduser()
-        return str(filled if filled.is_absolute() else (folder / filled).resolve())
+        return str(filled) if filled.is_absolute() else os.path.realpath(folder / filled)
 
     data = spec.data
     train = tuple(s.model_copy(update={"path": resolve(s.path)}) for s in data.train)
