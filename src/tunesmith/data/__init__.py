@@ -5,6 +5,7 @@ raw        a row as it stands in a file, and the limits of reading
 compressed, lines, tables, columnar, plain
            gzip and zstd; JSON; CSV; Parquet and Arrow; text and transcripts
 places     where a file may be
+hub        a data set of the Hugging Face hub as a local file
 source     a file to raw rows with line numbers, by one of these
 identity   what a row is, as 16 bytes; what a set of rows is, as one root
 passages, lexical, contexts

@@ -26,6 +26,11 @@ _KINDS = (
 )
 
 
+def on_hub(path: str) -> bool:
+    """Whether a path names a data set of the hub (`hf://owner/name`; a Path has lost one of the two strokes)."""
+    return path.startswith("hf:/")
+
+
 def require_file(path: Path) -> None:
     """MissingError or ContentError, at once, unless the path leads to a regular file. Nothing is opened."""
     try:
@@ -56,7 +61,8 @@ def outside(paths: Iterable[str], folder: Path | None) -> Iterator[Finding]:
     if folder is None:
         return
     home = os.path.realpath(folder)
-    out = tuple(dict.fromkeys(path for path in paths if not Path(os.path.realpath(path)).is_relative_to(home)))
+    here = (path for path in paths if not on_hub(path))
+    out = tuple(dict.fromkeys(path for path in here if not Path(os.path.realpath(path)).is_relative_to(home)))
     if out:
         yield Finding(
             "outside_folder", "info", "this file lies outside the recipe's folder: the two cannot be moved as one",

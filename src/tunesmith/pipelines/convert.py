@@ -15,6 +15,7 @@ from ..core import files
 from ..core.errors import ConflictError, ContentError, UsageError
 from ..core.messages import Row
 from ..data.formats import Format, RowError, exported, named, table
+from ..data.hub import local
 from ..data.load import Loaded, load
 
 ENDINGS = (".jsonl", ".json", ".jsonl.gz", ".json.gz", ".jsonl.zst", ".json.zst")
@@ -42,7 +43,7 @@ def convert(
     """
     target = named(to, table(assistant))
     require_new(out)
-    loaded = load(file, format=format, columns=columns, assistant=assistant)
+    loaded = load(local(file), format=format, columns=columns, assistant=assistant)
     _require_whole(loaded)
     rows, refused = [], []
     for row in loaded.records:

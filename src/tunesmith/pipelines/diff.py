@@ -10,6 +10,7 @@ from typing import Any
 from ..core.errors import ContentError
 from ..core.messages import Row
 from ..data import identity, versions
+from ..data.hub import local
 from ..data.load import Loaded, load
 
 _SHORT = 60
@@ -78,7 +79,7 @@ def diff(a: Path, b: Path, *, show: int) -> Difference:
 
     MissingError and ContentError for files that cannot be read, and for rows of different kinds.
     """
-    ours, theirs = load(a), load(b)
+    ours, theirs = load(local(a)), load(local(b))
     if ours.kind != theirs.kind and ours.records and theirs.records:
         raise ContentError(
             f"{a} holds rows of kind '{ours.kind}', {b} of kind '{theirs.kind}': no row can be the same",

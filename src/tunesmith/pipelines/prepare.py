@@ -14,6 +14,7 @@ from ..data import checks, identity, places
 from ..data.audit import Audit, FileFacts, Finding, TokenFacts
 from ..data.check_privacy import Privacy
 from ..data.config import DataSpec, SourceSpec
+from ..data.hub import local
 from ..data.load import Loaded, load
 from ..data.mix import repetitions
 from ..data.repeats import near_validation
@@ -155,7 +156,7 @@ class _Preparation:
     def _one_file(self, source: SourceSpec, role: str) -> list[Example]:
         try:
             loaded: Loaded = load(
-                Path(source.path), format=source.format, limit=source.limit, columns=source.columns,
+                local(source.path), format=source.format, limit=source.limit, columns=source.columns,
                 assistant=source.assistant,
             )  # fmt: skip
         except UsageError as error:  # an unknown format's name: here it stands in a recipe, not on the command line

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from ..core.errors import ContentError, MissingError, UsageError, nearest
 from ..data.config import SourceSpec
+from ..data.places import on_hub
 from .recipe import RunSpec
 from .yaml_lines import Located, parse
 
@@ -231,6 +232,8 @@ def _absolute(spec: RunSpec, folder: Path, environment: Mapping[str, str]) -> Ru
     """Paths of data and of a local base: variables filled in, relative ones from the recipe's folder."""
 
     def resolve(path: str) -> str:
+        if on_hub(path):
+            return _fill(path, environment)
         filled = Path(_fill(path, environment))
         with suppress(RuntimeError):  # a file may be called ~x where no user x is
             filled = filled.expanduser()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from ..core.messages import Example
 from ..data import checks, repeats
 from ..data.audit import Audit
 from ..data.config import DataSpec
+from ..data.hub import local
 from ..data.quality import label_counts, quality, rows_of
 from ..data.repeats import Held, Repeats
 from ..data.split import overlapping
@@ -53,7 +53,7 @@ def sift(training: Training, validation: list[Example], test: list[Example], dat
 def _benchmarks(data: DataSpec, audit: Audit) -> list[Held]:
     questions = []
     for path in data.benchmarks:
-        found, facts = repeats.benchmark(Path(path))
+        found, facts = repeats.benchmark(local(path))
         questions += found
         audit.files.append(facts)
     return questions

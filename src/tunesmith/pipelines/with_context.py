@@ -13,6 +13,7 @@ from ..core.messages import Text
 from ..data import identity
 from ..data.contexts import ContextPlan, Found, NoPassageError, Shelf, unanswerable, with_context
 from ..data.formats import named
+from ..data.hub import local
 from ..data.lexical import Lexical
 from ..data.load import Loaded, load
 from ..data.passages import Document, passages
@@ -54,7 +55,7 @@ def build(
     MissingError, ContentError, ConflictError, UsageError.
     """
     require_new(out)
-    loaded = load(rows)
+    loaded = load(local(rows))
     examples = loaded.require_supervised()
     read = [document for path in documents for document in _documents(path, key)]
     shelf = _shelf(read, words)
