@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -145,8 +145,14 @@ def staying(folder: Path) -> Iterator[None]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a whole file or none of it: a temporary file beside it, fsync, one rename, fsync of the folder.
+    """Write a whole file or none of it."""
+    write_pieces(path, (content,))
 
+
+def write_pieces(path: Path, pieces: Iterable[bytes]) -> None:
+    """Write a whole file or none of it, piece by piece.
+
+    A temporary file beside it, fsync, one rename, fsync of the folder.
     After an error nothing is tried again on the same handle: the system reports a lost page once, and a second fsync
     would say that all is well.
     """
@@ -154,7 +160,8 @@ def write_bytes(path: Path, content: bytes) -> None:
     with writing(path):
         try:
             with temporary.open("wb") as file:
-                file.write(content)
+                for piece in pieces:
+                    file.write(piece)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)

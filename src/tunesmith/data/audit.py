@@ -44,6 +44,8 @@ class FileFacts:
     rows: int
     accepted: int
     sha256: str
+    root: str | None = None
+    """What the set of good rows is, whatever their order and format (see `identity`); None for a benchmark."""
 
 
 @dataclass(frozen=True)

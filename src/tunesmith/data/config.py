@@ -16,10 +16,11 @@ Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class SourceSpec(Spec):
-    """One file of examples."""
+    """One file of examples, or a data set of the hub."""
 
     path: str
-    """The file; environment variables as ${NAME}; a relative path starts at the recipe's folder."""
+    """The file; environment variables as ${NAME}; a relative path starts at the recipe's folder, and may lead out of
+    it (`../shared/rows.jsonl`; told as a remark). Or a data set of the hub: `hf://owner/name/config?split=train`."""
     format: str | None = None
     """A row format's name (`chat`, `sharegpt`, ...; `docs/reference/data-formats.md`); None detects it by content."""
     columns: dict[str, str] = Field(default_factory=dict)

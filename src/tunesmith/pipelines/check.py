@@ -16,7 +16,7 @@ from .recipe import RunSpec
 
 def check_recipe(path: Path) -> Prepared:
     """Everything a recipe names, as a run would see it."""
-    return prepare(read_recipe(path), keep_tokens=False)
+    return prepare(read_recipe(path), path.parent, keep_tokens=False)
 
 
 def check_files(files: Sequence[Path], *, base: str | None, test: Path | None, format: str | None) -> Prepared:

@@ -13,7 +13,7 @@ import numpy as np
 from ..core import fingerprints
 from ..core.errors import ContentError, UsageError
 from ..core.messages import Example
-from ..data import checks
+from ..data import checks, identity, places
 from ..data.audit import Audit, FileFacts, Finding, TokenFacts
 from ..data.check_privacy import Privacy
 from ..data.check_special import SpecialTokens
@@ -22,6 +22,7 @@ from ..data.config import DataSpec, SourceSpec
 from ..data.curriculum import Curriculum, curriculum
 from ..data.diversity import DiversityLook
 from ..data.fitting import Fitting
+from ..data.hub import local
 from ..data.language import Languages
 from ..data.lengths import Lengths
 from ..data.load import Loaded, load
@@ -79,6 +80,10 @@ class Prepared:
     curriculum: Curriculum | None = None
     """The order of the first epochs, where it is known without the model."""
 
+    def data_root(self) -> str:
+        """What the set of training rows is as they are used: after masking, choice and weights; an epoch of them."""
+        return identity.root(identity.digests(self.train.examples), self.repeats)
+
     def require_clean(self) -> None:
         """ContentError with every blocking finding."""
         blocking = self.audit.blocking
@@ -86,15 +91,16 @@ class Prepared:
             raise blocked(blocking)
 
 
-def prepare(spec: RunSpec, *, keep_tokens: bool = True) -> Prepared:
+def prepare(spec: RunSpec, folder: Path | None = None, *, keep_tokens: bool = True) -> Prepared:
     """Read, check, split and tokenize. Findings are in the audit; call `require_clean` before training.
 
-    Without `keep_tokens` the rows' tokens are counted and not kept: for an audit of more than fits on the disk twice.
+    `folder` is that of the recipe's file, where there is one: sources outside it are told. Without `keep_tokens` the
+    rows' tokens are counted and not kept: for an audit of more than fits on the disk twice.
     """
     base = find(spec.base)
     _compatible(spec, base)
     tokenizer = load_tokenizer(base, PLAIN_TEMPLATE)
-    workbench = _Preparation(spec, base, tokenizer, keep_tokens)
+    workbench = _Preparation(spec, base, tokenizer, folder, keep_tokens)
     train, repeats, validation, test = workbench.rows()
     metrics = resolve_metrics(spec.evaluation, [e.answer() for e in test.examples])
     gate.check_names(spec.gate, [*(m.name for m in metrics), *sorted(LOWER_IS_BETTER)])
@@ -125,8 +131,8 @@ def _compatible(spec: RunSpec, base: Base) -> None:
 class _Preparation:
     """The steps from files to rows, and the audit they fill."""
 
-    def __init__(self, spec: RunSpec, base: Base, tokenizer: Any, keep_tokens: bool):
-        self.spec, self.tokenizer, self.keep_tokens = spec, tokenizer, keep_tokens
+    def __init__(self, spec: RunSpec, base: Base, tokenizer: Any, folder: Path | None, keep_tokens: bool):
+        self.spec, self.tokenizer, self.folder, self.keep_tokens = spec, tokenizer, folder, keep_tokens
         self.audit = Audit()
         self.privacy = Privacy(spec.data.personal_data, spec.data.subject)
         self.max_length = _max_length(spec, base)
@@ -139,6 +145,7 @@ class _Preparation:
         test = self._one_file(data.test, "test") if isinstance(data.test, SourceSpec) else self._drawn_test(training)
         separate = self._one_file(data.validation, "validation") if isinstance(data.validation, SourceSpec) else ()
         sift(training, separate, test, data, self.audit)
+        self.audit.findings += places.outside((f.path for f in self.audit.files), self.folder)
         train = training.examples
         self._look(train)
         rows, kept = self._tokenize(train, check_prompts=True)
@@ -204,14 +211,17 @@ class _Preparation:
     def _one_file(self, source: SourceSpec, role: str) -> Sequence[Example]:
         try:
             loaded: Loaded = load(
-                Path(source.path), format=source.format, limit=source.limit, columns=source.columns,
+                local(source.path), format=source.format, limit=source.limit, columns=source.columns,
                 assistant=source.assistant,
             )  # fmt: skip
         except UsageError as error:  # an unknown format's name: here it stands in a recipe, not on the command line
             raise ContentError(error.what, where=f"data.{role}", mend=error.mend) from None
         self.audit.files.append(
-            FileFacts(source.path, role, loaded.format, loaded.rows, len(loaded.records), loaded.sha256)
-        )
+            FileFacts(
+                source.path, role, loaded.format, loaded.rows, len(loaded.records), loaded.sha256,
+                identity.root(identity.digests(loaded.records)),
+            )
+        )  # fmt: skip
         self.audit.findings += checks.bad_rows(loaded)
         # Before all else that looks at rows: two prompts that masking makes equal are equal to the model.
         examples, findings = self.privacy.apply(loaded.require_supervised(), train=role == "train")

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from ..core.errors import ContentError, MissingError, UsageError, nearest
 from ..data.config import SourceSpec
+from ..data.places import on_hub
 from .recipe import RunSpec
 from .yaml_lines import Located, parse
 
@@ -231,10 +232,12 @@ def _absolute(spec: RunSpec, folder: Path, environment: Mapping[str, str]) -> Ru
     """Paths of data and of a local base: variables filled in, relative ones from the recipe's folder."""
 
     def resolve(path: str) -> str:
+        if on_hub(path):
+            return _fill(path, environment)
         filled = Path(_fill(path, environment))
         with suppress(RuntimeError):  # a file may be called ~x where no user x is
             filled = filled.expanduser()
-        return str(filled if filled.is_absolute() else (folder / filled).resolve())
+        return str(filled) if filled.is_absolute() else os.path.realpath(folder / filled)
 
     data = spec.data
     train = tuple(s.model_copy(update={"path": resolve(s.path)}) for s in data.train)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from ..core.messages import Example
 from ..data import checks, repeats
 from ..data.audit import Audit
 from ..data.config import DataSpec
+from ..data.hub import local
 from ..data.keys import Keys, overlapping
 from ..data.labels import label_counts
 from ..data.quality import quality
@@ -69,7 +69,7 @@ def sift(
 def _benchmarks(data: DataSpec, audit: Audit) -> list[Held]:
     questions = []
     for path in data.benchmarks:
-        found, facts = repeats.benchmark(Path(path))
+        found, facts = repeats.benchmark(local(path))
         questions += found
         audit.files.append(facts)
     return questions
