@@ -28,9 +28,21 @@ def looks_like_html(text: str) -> bool:
 def to_text(html: str) -> str:
     """Paragraphs, lines, list items, and the addresses of links; nothing of scripts and styles."""
     reader = _Reader()
-    reader.feed(html)
+    reader.feed(_without_comments(html))
     reader.close()
     return reader.text()
+
+
+def _without_comments(html: str) -> str:
+    """HTMLParser takes time that grows with the square of comments that never end."""
+    kept, at = [], 0
+    while (start := html.find("<!--", at)) >= 0:
+        kept.append(html[at:start])
+        end = html.find("-->", start + 4)
+        if end < 0:
+            return "".join(kept) + html[start:].replace("<!--", "")
+        at = end + 3
+    return "".join(kept) + html[at:]
 
 
 class _Reader(HTMLParser):
@@ -128,4 +140,6 @@ class _Reader(HTMLParser):
     def text(self) -> str:
         """All of it, without empty lines at either end and never two in a row."""
         self._end_line()
+        while self._lines and not self._lines[-1].strip("> "):
+            self._lines.pop()
         return re.sub(r"\n{3,}", "\n\n", "\n".join(self._lines)).strip("\n")

@@ -22,13 +22,16 @@ class Cleaned:
 
 def clean(body: str, html: str = "", author: str = "") -> Cleaned:
     """The author's words of a plain body, or of an HTML one where the plain one is empty. `author` is their name."""
+    if not body and not html:
+        return Cleaned("")
     taken = set()
     if not body.strip() or looks_like_html(body):
         source = html if not body.strip() else body
         if source.strip():
             taken.add(HTML)
         body = to_text(source)
-    lines = body.replace("\r\n", "\n").replace("\r", "\n").replace("&nbsp;", " ").replace("\xa0", " ").split("\n")
+    body = body.replace("\r\n", "\n").replace("\r", "\n").replace("&nbsp;", " ").replace("\xa0", " ")
+    lines = re.sub(r"\n[ \t]*(?:\n[ \t]*){2,}\n", "\n\n", f"{body}\n").split("\n")
     own, quoted = without_quotes(lines)
     own, signed = without_signature(own, author)
     if quoted:

@@ -13,14 +13,15 @@ from collections.abc import Sequence
 _LONGEST = 320
 """Letters of an attribution, which mail programs break into up to three lines."""
 
+_BLOCK = 16
+"""Lines of a block of headers, empty ones between them counted."""
+
 _ATTRIBUTIONS = tuple(
     re.compile(pattern)
     for pattern in (
         r"On\b.+\b(?:wrote|writes)\s?:",
-        r".{2,80}<[^<>\s]+@[^<>\s]+>\s+(?:wrote|schrieb|schreef|a écrit|escribió|ha scritto|escreveu)\s?:",
         r"(?:Am|Den)\b.+\bschrieb\b.*:",
         r"Am\b.+\bhat\b.+\bgeschrieben\s?:",
-        r".{2,120}\b(?:schrieb am|schreef op|escribió el|a écrit le|escreveu em|ha scritto il)\b.+:",
         r"Le\b.+\ba écrit\s?:",
         r"El\b.+\bescribió\s?:",
         r"Il\b.+\bha scritto\s?:",
@@ -30,6 +31,16 @@ _ATTRIBUTIONS = tuple(
         r"\d{4}-\d{2}-\d{2} \d{1,2}:\d{2}\b.*<[^<>\s]+@[^<>\s]+>\s?:",
     )
 )
+_NAME_FIRST = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r".{2,80}<[^<>\s]+@[^<>\s]+>\s+(?:wrote|schrieb|schreef|a écrit|escribió|ha scritto|escreveu)\s?:",
+        r".{2,120}\b(?:schrieb am|schreef op|escribió el|a écrit le|escreveu em|ha scritto il)\b.+:",
+    )
+)
+"""Attributions that may begin with any name; looked for in one line, or they would take the sentence above."""
+_VERB = re.compile(r"wrote|writes|schr[ie]|écrit|escribi|scritto|schreef|escreveu|@")
+"""What every attribution has; looked for first, because it is quick."""
 _TOLD = re.compile(
     r"\b(?:I|we|you|he|she|they|someone|your?|my|our|the) (?:\w+ ){0,3}wrote\s?:"
     r"|\bschrieb (?:ich|wir|er|sie|man|mir|uns|Ihnen|ihm|ihr|Ihre?|mein|der|die)\b"
@@ -83,7 +94,7 @@ def without_quotes(lines: Sequence[str]) -> tuple[list[str], bool]:
     at, found = 0, False
     while at < len(lines):
         if _FORWARDED.fullmatch(lines[at].lstrip("> ").strip()):
-            return [*kept, *(_QUOTED.sub("", line, count=1).removeprefix(" ") for line in lines[at:])], found
+            return kept + _unquoted(lines[at:]), found
         begun, below_counts = _introduced(lines, at)
         if begun == at and _QUOTED.match(lines[at]):
             begun, below_counts = _quoted_run(lines, at), False
@@ -99,6 +110,12 @@ def without_quotes(lines: Sequence[str]) -> tuple[list[str], bool]:
             kept, begun = _trimmed(kept), _quoted_run(lines, after, sure=True)
         at = begun
     return kept, found
+
+
+def _unquoted(lines: Sequence[str]) -> list[str]:
+    """A forwarded message without the `>` that HTML gave it, where its first line has one."""
+    marked = _QUOTED.match(lines[0])
+    return [_QUOTED.sub("", line, count=1).removeprefix(" ") for line in lines] if marked else list(lines)
 
 
 def _introduced(lines: Sequence[str], at: int) -> tuple[int, bool]:
@@ -120,13 +137,18 @@ def _attribution(lines: Sequence[str], at: int) -> int:
 
     Without an address or a time in it, or in somebody's own words, it introduces a quote only where `>` follows.
     """
+    if not any(line.rstrip().endswith(":") for line in lines[at : at + 3]):
+        return at
     joined = ""
     for end in range(at + 1, min(at + 4, len(lines) + 1)):
         line = lines[end - 1].strip()
         joined = f"{joined} {line}".strip()
         if not line or len(joined) > _LONGEST:
             return at
-        if line.endswith(":") and any(form.fullmatch(joined) for form in _ATTRIBUTIONS):
+        if not line.endswith(":") or not _VERB.search(joined):
+            continue
+        forms = (*_ATTRIBUTIONS, *_NAME_FIRST) if end == at + 1 else _ATTRIBUTIONS
+        if any(form.fullmatch(joined) for form in forms):
             sure = bool(_ADDRESS.search(joined) or _TIME.search(joined)) and not _TOLD.search(joined)
             after = _next_filled(lines, end)
             return end if sure or (after < len(lines) and _QUOTED.match(lines[after])) else at
@@ -138,7 +160,7 @@ def _header_block(lines: Sequence[str], at: int) -> int:
     kinds: list[str] = []
     end = here = at
     wrapped = 0
-    while here < len(lines) and here - end < 2:
+    while here < min(len(lines), at + _BLOCK) and here - end < 2:
         header = _HEADER.fullmatch(lines[here])
         kind = _KIND.get(header[1].strip(" *_").lower()) if header else None
         if not kinds and kind != "from":
@@ -171,7 +193,7 @@ def _next_filled(lines: Sequence[str], at: int) -> int:
 
 
 def _trimmed(lines: list[str]) -> list[str]:
-    """The lines without empty ones and rules at their end, which belong to the quote below."""
+    """The same list without empty lines and rules at its end, which belong to the quote below."""
     while lines and _RULE.fullmatch(lines[-1]) and not re.fullmatch(r"--\s?", lines[-1]):
-        lines = lines[:-1]
+        lines.pop()
     return lines

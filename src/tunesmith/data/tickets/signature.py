@@ -12,6 +12,9 @@ from collections.abc import Sequence
 _LONGEST = 15
 """Lines of a signature, those of a disclaimer not counted."""
 
+_REACH = 100
+"""Lines from the end within which a signature begins, its disclaimer counted."""
+
 _STRONG = (
     r"(?:with )?(?:best|kind(?:est)?|warm(?:est)?) (?:regards|wishes)|(?:kind )?regards|all the best|"
     r"(?:yours )?(?:sincerely|faithfully|truly)(?: yours)?|yours|cheers|respectfully|"
@@ -68,8 +71,8 @@ _DEVICE = re.compile(
     rf"|von (?:meinem|unserem) .{{0,30}}\b(?:{_DEVICES})\b.{{0,20}} gesendet"
     rf"|diese nachricht wurde von .{{0,30}}\b(?:{_DEVICES})\b.{{0,20}} gesendet"
     rf"|(?:get|télécharger|obtener|scarica|download|obter) outlook (?:for|pour|para|per|voor) (?:ios|android|mac)"
-    rf"(?: <?https?://\S+)?"
-    rf"|(?:outlook für|holen sie sich outlook für) (?:ios|android)(?: beziehen)?(?: <?https?://\S+)?)[.!]?",
+    rf"(?: ?<?https?://\S+)?"
+    rf"|(?:outlook für|holen sie sich outlook für) (?:ios|android)(?: beziehen)?(?: ?<?https?://\S+)?)[.!]?",
     re.IGNORECASE,
 )
 
@@ -78,7 +81,7 @@ def without_signature(lines: Sequence[str], author: str = "") -> tuple[list[str]
     """The lines without what signs them, and whether anything was taken. `author` is the name of who wrote."""
     kept, before = _trimmed(lines), len(_trimmed(lines))
     kept = _without_device(kept)
-    for at in range(len(kept)):
+    for at in range(max(0, len(kept) - _REACH), len(kept)):
         cut = _signed(kept, at)
         if cut is not None:
             kept = _without_device(_trimmed(cut))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import fields
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
@@ -35,6 +35,7 @@ _ALL = """
 SELECT t.seq, t.id, t.facts, t.broken, c.facts FROM tickets t LEFT JOIN comments c ON c.ticket = t.seq
 ORDER BY t.seq, c.time, c.rank, c.seq
 """
+_TICKET = [field.name for field in fields(Ticket)]
 _COMMENT = [field.name for field in fields(Comment)]
 
 
@@ -76,7 +77,7 @@ class Store:
 
     def add_ticket(self, ticket: Ticket) -> None:
         """What is filled here counts before what an earlier row of the same ticket said."""
-        facts = {name: value for name, value in asdict(ticket).items() if value not in ("", None, (), False)}
+        facts = {name: value for name in _TICKET if (value := getattr(ticket, name)) not in ("", None, (), False)}
         if self._facts == (ticket.id, facts):
             return
         with self._told():
