@@ -230,6 +230,15 @@ def test_the_store_says_where_it_cannot_write(tmp_path):
         pass
 
 
+def test_a_store_that_finds_no_room_is_an_output_error_and_leaves_nothing(tmp_path):
+    with pytest.raises(OutputError) as raised, Store(tmp_path / "rows.jsonl") as store:
+        store._base.execute("PRAGMA max_page_count = 20")  # SQLite says of both that the disk is full
+        for number in range(1000):
+            store.add_comment(str(number), Comment(body="x" * 1000))
+    assert (raised.value.why, raised.value.exit_code) == ("the disk is full", 7)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_filters_take_days_statuses_and_ratings():
     scale = PLAIN.model_copy(update={"satisfaction_scale": ("bad", "good")})
     wanted = filters(scale, statuses=["Solved,closed"], satisfaction="good", since="2026-01-02", until="2026-01-03")
