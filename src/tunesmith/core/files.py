@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from .errors import OutputError, TunesmithError
 
@@ -150,18 +150,24 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_pieces(path: Path, pieces: Iterable[bytes]) -> None:
-    """Write a whole file or none of it, piece by piece.
+    """Write a whole file or none of it, piece by piece."""
+    with replacing(path) as file:
+        for piece in pieces:
+            file.write(piece)
 
-    A temporary file beside it, fsync, one rename, fsync of the folder.
-    After an error nothing is tried again on the same handle: the system reports a lost page once, and a second fsync
-    would say that all is well.
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that becomes `path` when the block ends, and is gone after an error in it.
+
+    A temporary file beside it, fsync, one rename, fsync of the folder. After an error nothing is tried again on the
+    same handle: the system reports a lost page once, and a second fsync would say that all is well.
     """
     temporary = beside(path)
     with writing(path):
         try:
             with temporary.open("wb") as file:
-                for piece in pieces:
-                    file.write(piece)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
