@@ -96,7 +96,9 @@ def test_labels_code_and_foreign_names_are_not_judged(text):
 
 def test_code_is_in_no_language():
     assert Identifier().language(ENGLISH) == "en"
-    assert not Identifier().language("if the_parcel[0] == warehouse[1]: the_tuesday[2] += has[3] * not_left[4]")
+    code = "return the[0] + parcel[1] if is_not(left[2]) else the[3] - warehouse[4]"
+    assert Identifier().guess(code)[0] == "en"
+    assert not Identifier().language(code, "en")
 
 
 def test_rows_in_another_language_are_found_on_their_side():
