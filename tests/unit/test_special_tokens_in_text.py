@@ -128,6 +128,7 @@ def test_marks_of_thinking_in_an_answer_stay_marks_even_where_they_are_special()
     mark = tokenizer.convert_tokens_to_ids("</think>")
     [[(_, encoded)]] = encode_unrolled(tokenizer, [row("2+2?", "<think>\ntwo twos\n</think>\n\n4")])
     assert encoded.input_ids.tolist().count(mark) == 1
+    assert tokenizer.decode(encoded.input_ids).count("</think>") == 1, "the template knew the thinking"
     [[(_, encoded)]] = encode_unrolled(tokenizer, [row("what is </think>?", "<think>\na mark\n</think>\n\n4")])
     assert encoded.input_ids.tolist().count(mark) == 1, "the user's is text"
 
