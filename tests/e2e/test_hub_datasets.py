@@ -222,5 +222,5 @@ def test_patience() -> None:
     assert within(5, lambda: 7) == 7
     with pytest.raises(KeyError):
         within(5, fails)
-    with pytest.raises(TimeoutError, match="no answer within 0[.]05 s"):
+    with pytest.raises(TimeoutError, match="no answer within"):
         within(0.05, lambda: time.sleep(1))
