@@ -68,6 +68,13 @@ def test_run_writes_every_file_of_a_run(trained: Path) -> None:
     assert suffixes <= {".yaml", ".json", ".jsonl", ".html", ".safetensors", ".jinja"}, "nothing is ever pickled"
 
 
+def test_run_json_and_the_audit_say_which_rows_these_were(trained: Path) -> None:
+    train, test = (f["root"] for f in _read(trained / "data-audit.json")["files"])
+    used = _read(trained / "run.json")["data_root"]
+    assert len({train, test, used}) == 3, "the validation share is not trained on"
+    assert all(len(root) == 64 for root in (train, test, used))
+
+
 def test_evaluation_json_has_its_keys(trained: Path) -> None:
     facts = _read(trained / "evaluation.json")
     assert facts["verdict"] == "pass"

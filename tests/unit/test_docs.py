@@ -61,5 +61,5 @@ def test_recipes_are_valid(recipe: Path) -> None:
 
 def test_commands_in_the_readme_exist() -> None:
     text = (ROOT / "README.md").read_text("utf-8")
-    known = {command.name for command in app.registered_commands}
+    known = {command.name for command in (*app.registered_commands, *app.registered_groups)}
     assert set(re.findall(r"^tunesmith ([a-z]+)", text, flags=re.MULTILINE)) <= known

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
 
 import tiny
 from tunesmith.cli import show
 from tunesmith.core.messages import Example, Message
 from tunesmith.data.check_system import SystemPrompts
-from tunesmith.data.diversity import EXCERPT, SHOWN, DiversityLook
+from tunesmith.data.diversity import EXCERPT, SHOWN, DiversityLook, _nearness
 from tunesmith.data.language import Identifier, Languages
 from tunesmith.data.lengths import Lengths
 from tunesmith.data.load import load
@@ -91,6 +92,13 @@ def test_a_language_is_known_by_one_sentence(language, monkeypatch):
 ])  # fmt: skip
 def test_labels_code_and_foreign_names_are_not_judged(text):
     assert Identifier().language(text, "en") in ("", "en")
+
+
+def test_code_is_in_no_language():
+    assert Identifier().language(ENGLISH) == "en"
+    code = "return the[0] + parcel[1] if is_not(left[2]) else the[3] - warehouse[4]"
+    assert Identifier().guess(code)[0] == "en"
+    assert not Identifier().language(code, "en")
 
 
 def test_rows_in_another_language_are_found_on_their_side():
@@ -218,6 +226,15 @@ def test_topics_become_clusters_and_a_stranger_is_odd():
     assert shown.labels.entropy == pytest.approx(0.918, abs=1e-3)
     assert shown.labels.largest_share == pytest.approx(2 / 3, abs=1e-3)
     assert about(texts, ("yes", "no", "yes")) == shown, "the same each time"
+
+
+def test_no_row_is_near_to_a_cluster_that_it_makes_by_itself():
+    a, b = 0.6, 0.8
+    near, nearest = _nearness(csr_matrix([[1, 0, 0], [0, 1, 0], [0, a, b], [0, a, b]]), np.array([0, 1, 1, 1]))
+    beside = np.array([0, 2 * a, 2 * b]) / 2
+    others = np.array([0, 1 + a, b]) / np.hypot(1 + a, b)
+    assert near == pytest.approx([0, beside[1], others[1] * a + others[2] * b, others[1] * a + others[2] * b])
+    assert nearest.tolist()[1:] == [1, 1, 1]
 
 
 def test_excerpts_are_short_and_hold_no_personal_data():

@@ -207,7 +207,8 @@ def test_odd_json_answers_are_found_at_their_rows(tmp_path: Path, shared: Path) 
 def test_clean_public_sets_are_hardly_warned_of(name: str, shared: Path) -> None:
     rows = load(shared / "data" / name / "train.jsonl").examples
     audit = Audit()
-    sift(Training(rows, np.ones(len(rows), dtype=np.int64)), [], [], DataSpec.model_validate({"train": "x"}), audit)
+    once, first = np.ones(len(rows), dtype=np.int64), np.zeros(len(rows), dtype=np.int64)
+    sift(Training(rows, once, first), [], [], DataSpec.model_validate({"train": "x"}), audit)
     codes = told(audit, "train.jsonl")
     real = {"duplicate_rows", "conflicting_answers"}  # e2e has several right answers to each prompt
     alarms = {place: found for place, found in codes.items() if found - real}

@@ -13,12 +13,12 @@ from transformers import PreTrainedTokenizerFast
 
 import tiny
 from tunesmith.core.messages import Example, Message
-from tunesmith.data import checks
 from tunesmith.data.check_special import SpecialTokens
 from tunesmith.data.escape import Escape
 from tunesmith.data.look import look
+from tunesmith.data.supervision import Prompts
 from tunesmith.data.template import PLAIN_TEMPLATE, render_prompt, special_tokens
-from tunesmith.data.tokenize import encode, encode_prompt, encode_unrolled
+from tunesmith.data.tokenize import encode, encode_prompt, encode_rows, encode_unrolled
 from tunesmith.pipelines.prepare import prepare
 from tunesmith.pipelines.recipe import RunSpec
 
@@ -128,6 +128,7 @@ def test_marks_of_thinking_in_an_answer_stay_marks_even_where_they_are_special()
     mark = tokenizer.convert_tokens_to_ids("</think>")
     [[(_, encoded)]] = encode_unrolled(tokenizer, [row("2+2?", "<think>\ntwo twos\n</think>\n\n4")])
     assert encoded.input_ids.tolist().count(mark) == 1
+    assert tokenizer.decode(encoded.input_ids).count("</think>") == 1, "the template knew the thinking"
     [[(_, encoded)]] = encode_unrolled(tokenizer, [row("what is </think>?", "<think>\na mark\n</think>\n\n4")])
     assert encoded.input_ids.tolist().count(mark) == 1, "the user's is text"
 
@@ -160,7 +161,11 @@ def test_rows_that_spell_special_tokens_are_found(bundled_tokenizer):
     [finding] = look(rows, [SpecialTokens(bundled_tokenizer)])
     assert (finding.code, finding.severity, finding.rows) == ("special_token_in_text", "warn", ("f:7", "f:9"))
     assert "<|im_end|> (1)" in finding.message
-    assert not list(checks.served_prompt(rows[7:8], bundled_tokenizer)), "told once"
+    prompts = Prompts(bundled_tokenizer, 1)
+    [(asked, shown)] = encode_rows(bundled_tokenizer, rows[7:8])
+    assert isinstance(shown, list), asked
+    prompts.see(0, shown)
+    assert not list(prompts.findings()), "told once"
     assert not list(look(rows[:7], [SpecialTokens(bundled_tokenizer)]))
 
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ..core.errors import UsageError
 from .console import out as stdout
 from .console import print_json
 from .options import FORMAT_NAMES, Json, column_names
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Work on files of rows: convert.")
+_FOUND = {"named": "named by the row", "answer": "by the answer", "words": "by the words"}
+_SHOWN = 10
+
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Work on files of rows: convert, diff, with-context."
+)
 
 
 @app.callback()
@@ -41,3 +48,71 @@ def convert(
         print_json({**vars(done), "path": str(done.path)})
         return
     stdout.print(f"{done.rows} rows read as {done.read_as} ({done.kind}), written to {done.path} as {done.written_as}")
+
+
+@app.command("diff")
+def diff(
+    a: Annotated[Path, typer.Argument(help="The one file.", show_default=False)],
+    b: Annotated[Path, typer.Argument(help="The other file.", show_default=False)],
+    show: Annotated[int, typer.Option("--show", min=0, help="Differences of each kind to show in words.")] = 10,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit 1 when they differ.")] = False,
+    json: Json = False,
+) -> None:
+    """Rows that changed, came or went between two files. Their order and format, and a row's place, do not count."""
+    from ..pipelines.diff import diff as run
+    from . import show_diff
+
+    found = run(a, b, show=show)
+    if json:
+        print_json(found.as_json())
+    else:
+        show_diff.difference(found, show)
+    if exit_code and not found.equal:
+        raise typer.Exit(1)
+
+
+@app.command("with-context")
+def with_context(
+    rows: Annotated[Path, typer.Argument(help="The questions and answers: rows of any format.", show_default=False)],
+    documents: Annotated[
+        list[Path],
+        typer.Argument(metavar="DOCS...", help="Folders or files of texts, or JSONL with `text`.", show_default=False),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", help="The file to write: .jsonl or .json, also .gz or .zst.", show_default=False)
+    ],
+    passages: Annotated[int, typer.Option("--passages", min=1, help="Passages in a row.")] = 4,
+    words: Annotated[int, typer.Option("--words", min=5, help="The most words of a passage.")] = 150,
+    unanswerable: Annotated[
+        float, typer.Option("--unanswerable", min=0, max=1, help="The share of rows whose answer is not there.")
+    ] = 0.1,
+    unsaid: Annotated[
+        str, typer.Option("--unanswerable-answer", help="What is answered then.")
+    ] = "The context does not say.",
+    passage_key: Annotated[
+        str | None, typer.Option("--passage-key", help="The key of a row that names its document or passage.")
+    ] = None,
+    floor: Annotated[
+        float, typer.Option("--floor", min=0, max=1, help="Share of the words that the right passage must hold.")
+    ] = 0.4,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of what is drawn.")] = 0,
+    json: Json = False,
+) -> None:
+    """Rows that teach to use a context: the right passage among others, and rows whose answer is not there."""
+    from ..data.contexts import ContextPlan
+    from ..pipelines.with_context import build
+
+    if not unsaid.strip():
+        raise UsageError("--unanswerable-answer is empty", mend="say what the model should answer then")
+    plan = ContextPlan(passages, unanswerable, unsaid, floor, seed)
+    done = build(rows, documents, out, plan, words=words, key=passage_key)
+    if json:
+        print_json({**asdict(done), "path": str(done.path)})
+        return
+    ways = ", ".join(f"{count} {_FOUND[how]}" for how, count in done.found.items())
+    stdout.print(f"{done.rows} rows written to {done.path}, {done.unanswerable} of them without the answer")
+    stdout.print(f"right passage: {ways}; {done.passages} passages of {done.documents} documents")
+    for left in done.left_out[:_SHOWN]:
+        stdout.print(f"  left out: {left.place}: {left.reason}", markup=False, soft_wrap=True)
+    if len(done.left_out) > _SHOWN:
+        stdout.print(f"  and {len(done.left_out) - _SHOWN} more; --json lists them all")

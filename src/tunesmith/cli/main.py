@@ -12,7 +12,7 @@ import typer
 
 from .. import __version__
 from ..core.errors import MissingError, OutputError, TunesmithError
-from . import data
+from . import data, import_
 from .console import State, err, show_error
 
 _EPILOG = (
@@ -53,6 +53,7 @@ def flags(
 for _name in _COMMANDS:
     app.command(_name)(import_module(f".{_name}", __package__).command)
 app.add_typer(data.app, name="data")
+app.add_typer(import_.app, name="import")
 
 
 def main() -> None:

@@ -27,17 +27,17 @@ def command(
 
     if nproc > 1:
         in_processes("run", recipe, out, resume=resume, settings=set_ or (), json=json, processes=nproc)
-    go(read_recipe(recipe, set_ or ()), out, resume=resume, json=json)
+    go(read_recipe(recipe, set_ or ()), out, resume=resume, json=json, folder=recipe.parent)
 
 
-def go(spec: RunSpec, out: Path, *, resume: bool, json: bool) -> None:
+def go(spec: RunSpec, out: Path, *, resume: bool, json: bool, folder: Path | None = None) -> None:
     """Run a recipe that is read already, show what came out, and leave by the gate."""
     from ..core.errors import GateError
     from ..pipelines import journey
     from .progress import Watch
 
     with Watch() as watch:
-        run, verdict = journey.run(spec, out, resume=resume, sink=watch)
+        run, verdict = journey.run(spec, out, resume=resume, sink=watch, folder=folder)
     if rank() == 0:
         _show(run, json=json)
     if not verdict.passed:

@@ -46,6 +46,7 @@ def audit(facts: dict[str, Any]) -> None:
     if supervision := facts["supervision"]:
         _supervision(supervision)
     _forecast(facts.get("forecast"))
+    _shape(facts)
     _lengths(facts["lengths"])
     _diversity(facts["diversity"])
     if not facts["findings"]:
@@ -131,6 +132,29 @@ def _time(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {name}"
     return f"{max(seconds, 1):.0f} s"
+
+
+def _shape(facts: dict[str, Any]) -> None:
+    """What was held out, and what each file is to an epoch."""
+    for split in facts["splits"]:
+        rule = ", ".join(f"{key} {escape(value)}" for key, value in split["rule"].items())
+        out.print(
+            f"{split['role']}: {split['rows']:,} of {split['of']:,} rows held out, {split['share']:.2%} "
+            f"({split['wanted']:.4g} asked for){'; ' if rule else ''}{rule}"
+        )
+        if split["without_group"]:
+            out.print(f"  {split['without_group']:,} rows have no {escape(split['rule']['group'])}: each stands alone")
+        if shares := [label["share"] for label in split["labels"] if label["label"]]:
+            out.print(f"  {len(shares):,} labels, of each {min(shares):.2%} to {max(shares):.2%}; see --json for all")
+    if len(facts["mixture"]) > 1:
+        names = [Path(m["path"]).name for m in facts["mixture"]]
+        clash = len(set(names)) < len(names)
+        parts = [
+            f"{escape(m['path'] if clash else name)} {m['share_of_rows']:.2%} of the rows and "
+            f"{m['share_of_tokens']:.2%} of the tokens"
+            for name, m in zip(names, facts["mixture"], strict=True)
+        ]
+        out.print(f"an epoch: {'; '.join(parts)}")
 
 
 def _lengths(facts: dict[str, Any] | None) -> None:

@@ -25,7 +25,7 @@ def command(
         in_processes("train", recipe, out, resume=resume, settings=set_ or (), json=json, processes=nproc)
     spec = read_recipe(recipe, set_ or ())
     with Watch() as watch:
-        run = journey.train_only(spec, out, resume=resume, sink=watch)
+        run = journey.train_only(spec, out, resume=resume, sink=watch, folder=recipe.parent)
     if rank() != 0:
         return
     facts = run.read_json("run.json")

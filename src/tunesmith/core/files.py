@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -146,8 +146,14 @@ def staying(folder: Path) -> Iterator[None]:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a whole file or none of it."""
+    write_pieces(path, (content,))
+
+
+def write_pieces(path: Path, pieces: Iterable[bytes]) -> None:
+    """Write a whole file or none of it, piece by piece."""
     with replacing(path) as file:
-        file.write(content)
+        for piece in pieces:
+            file.write(piece)
 
 
 @contextmanager

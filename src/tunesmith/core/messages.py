@@ -72,7 +72,7 @@ class Example(BaseModel):
 
     def prompt_key(self) -> str:
         """Equal for two rows exactly when their prompts, tool calls included, are equal up to case and white space."""
-        return "\x1e".join(_turn_key(message) for message in self.prompt())
+        return prompt_key(self.prompt())
 
     def _last_assistant(self) -> int:
         return max(i for i, m in enumerate(self.messages) if m.role == "assistant")
@@ -150,6 +150,11 @@ def _with_object(call: dict[str, Any]) -> dict[str, Any]:
     except ValueError:
         return call
     return call | {"function": function | {"arguments": arguments}} if isinstance(arguments, dict) else call
+
+
+def prompt_key(messages: tuple[Message, ...]) -> str:
+    """Equal for two prompts exactly when they are equal, tool calls included, up to case and white space."""
+    return "\x1e".join(_turn_key(message) for message in messages)
 
 
 def _turn_key(message: Message) -> str:

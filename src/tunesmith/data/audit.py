@@ -51,6 +51,8 @@ class FileFacts:
     rows: int
     accepted: int
     sha256: str
+    root: str | None = None
+    """What the set of good rows is, whatever their order and format (see `identity`); None for a benchmark."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,62 @@ class Supervision:
     prompts_equal: int = 0
 
 
+@dataclass(frozen=True)
+class LabelShare:
+    """How many rows of one label there were to draw from, and how many were drawn. Label "" is none."""
+
+    label: str
+    rows: int
+    held_out: int
+
+
+@dataclass(frozen=True)
+class SplitFacts:
+    """What was drawn for test or validation: `rows` out of `of`, where the share `wanted` was asked for."""
+
+    role: str
+    wanted: float
+    rows: int
+    of: int
+    rule: dict[str, str]
+    """The keys of `data.split`; empty where rows were drawn at random."""
+    without_group: int
+    """Rows to draw from that have no value under the group's key: each stands alone."""
+    labels: tuple[LabelShare, ...] = ()
+    """Where the split is stratified."""
+
+    def as_json(self) -> dict[str, Any]:
+        """With the exact shares."""
+        labels = [asdict(label) | {"share": label.held_out / label.rows} for label in self.labels]
+        return asdict(self) | {"share": self.rows / self.of, "labels": labels}
+
+
+@dataclass(frozen=True)
+class CapFacts:
+    """Which rows `data.cap_per_label` left out of training: how many of each label."""
+
+    by: str
+    at_most: int
+    rows: int
+    """Rows that are trained on."""
+    left_out: dict[str, int]
+    unlabelled: int
+    """Rows without a label, which are all trained on."""
+
+
+@dataclass(frozen=True)
+class SourceShare:
+    """What one training file is to an epoch. `rows` are different ones, `seen` counts each as often as it comes."""
+
+    path: str
+    rows: int
+    seen: int
+    tokens: int
+    """Tokens of the rows seen."""
+    share_of_rows: float
+    share_of_tokens: float
+
+
 @dataclass
 class Audit:
     """All files, findings and figures of one data set."""
@@ -109,6 +167,9 @@ class Audit:
     """Of all training rows, before any is cut, left out or drawn for validation."""
     diversity: dict[str, Any] | None = None
     """What the training rows are about, as `Diversity.as_json` gives it."""
+    splits: list[SplitFacts] = field(default_factory=list)
+    cap: CapFacts | None = None
+    mixture: list[SourceShare] = field(default_factory=list)
 
     def add(self, finding: Finding) -> None:
         """Keep a finding; the severe ones come first when shown."""
@@ -149,6 +210,9 @@ class Audit:
             "files": [asdict(f) for f in self.files],
             "lengths": self.lengths.as_json() if self.lengths else None,
             "diversity": self.diversity,
+            "splits": [split.as_json() for split in self.splits],
+            "cap": asdict(self.cap) if self.cap else None,
+            "mixture": [asdict(source) for source in self.mixture],
         }
 
     def _told(self, codes: Sequence[str]) -> int:

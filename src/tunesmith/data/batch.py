@@ -4,6 +4,8 @@ An optimizer step is a set of rows; a micro-batch is a part of a step that is co
 then sorted by length inside windows of some steps, so that a batch holds rows of like length (little padding)
 while each step remains a near-random draw. With `batch_size` the rows of a step depend only on
 batch_size x gradient_accumulation: 1 x 8 and 8 x 1 are the same steps.
+
+In an epoch of a curriculum, rows go from easy to hard: the windows are its stages. Within a window all is as usual.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from .tokenize import Encoded
 
 WINDOW_STEPS = 16
 """Steps whose rows are sorted by length together."""
+STAGES = 8
+"""The least number of windows in an epoch that is ordered, where it has as many steps."""
 
 Step = list[list[int]]
 """Micro-batches of row indices."""
@@ -58,19 +62,31 @@ def collate(encoded: Sequence[Encoded], pad_id: int) -> Batch:
     return Batch(ids, mask, weight)
 
 
-def plan_epoch(lengths: Sequence[int], repeats: Sequence[int], budget: Budget, seed: int, epoch: int) -> list[Step]:
-    """The optimizer steps of one epoch; a function of its arguments alone, so a resumed run finds its place."""
+def plan_epoch(
+    lengths: Sequence[int], repeats: Sequence[int], budget: Budget, seed: int, epoch: int,
+    difficulty: NDArray[np.float64] | None = None,
+) -> list[Step]:  # fmt: skip
+    """The optimizer steps of one epoch; a function of its arguments alone, so a resumed run finds its place.
+
+    With a `difficulty` [rows], no row of a window is easier (smaller) than one of a window before.
+    """
     rng = np.random.default_rng([seed, epoch])
     rows = np.repeat(np.arange(len(lengths)), np.asarray(repeats, dtype=np.int64))
     order = rng.permutation(rows)
     size = np.asarray(lengths, dtype=np.int64)
     per_step = _rows_per_step(size, budget)
-    steps: list[Step] = []
-    for start in range(0, len(order), per_step * WINDOW_STEPS):
-        window = order[start : start + per_step * WINDOW_STEPS]
+    window_rows = per_step * WINDOW_STEPS
+    if difficulty is not None:
+        order = order[np.argsort(difficulty[order], kind="stable")]
+        window_rows = per_step * min(WINDOW_STEPS, max(1, len(order) // per_step // STAGES))
+    windows: list[list[Step]] = []
+    for start in range(0, len(order), window_rows):
+        window = order[start : start + window_rows]
         window = window[np.argsort(size[window], kind="stable")]
-        steps += _by_rows(window, budget) if budget.rows else _by_tokens(window, size, budget)
-    return [steps[i] for i in rng.permutation(len(steps))]
+        windows.append(_by_rows(window, budget) if budget.rows else _by_tokens(window, size, budget))
+    if difficulty is None:
+        windows = [[step for window in windows for step in window]]
+    return [window[i] for window in windows for i in rng.permutation(len(window))]
 
 
 def evaluation_batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:

@@ -11,6 +11,7 @@ BLOCKING = {
     "near_leakage": "the row is trained on, and the comparison on the held-out rows flatters the tuned model",
     "too_long": "the row is cut at the end",
     "served_prompt_differs": "the row is trained on, behind a prompt that will not be served",
+    "no_sort_key": "the row counts as the oldest of a split by time, and as the easiest of a curriculum",
     "too_few_rows": "so few rows are trained on",
 }
 """What a run does with such rows when they are waived. `no_rows` is not among them: nothing could be trained."""

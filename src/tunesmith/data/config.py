@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, GetJsonSchemaHandler, field_validator, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from ..core.errors import nearest
 from ..core.spec import Spec
@@ -14,10 +16,11 @@ Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class SourceSpec(Spec):
-    """One file of examples."""
+    """One file of examples, or a data set of the hub."""
 
     path: str
-    """The file; environment variables as ${NAME}; a relative path starts at the recipe's folder."""
+    """The file; environment variables as ${NAME}; a relative path starts at the recipe's folder, and may lead out of
+    it (`../shared/rows.jsonl`; told as a remark). Or a data set of the hub: `hf://owner/name/config?split=train`."""
     format: str | None = None
     """A row format's name (`chat`, `sharegpt`, ...; `docs/reference/data-formats.md`); None detects it by content."""
     columns: dict[str, str] = Field(default_factory=dict)
@@ -30,15 +33,84 @@ class SourceSpec(Spec):
     """Use the first `limit` rows only."""
 
 
+class SplitSpec(Spec):
+    """How a share of the rows is drawn for validation or test. Rows with the same prompt always stay together, and a
+    draw depends on the rows and the seed alone. `data-audit.json` has the exact shares that came of it."""
+
+    stratify: str | None = None
+    """Hold out the same share of each label: `label` for the answers, where these are labels, or a key of the rows.
+    Rows without one count as one label more. A label's share is exact to a row, unless rows must stay together."""
+    group: str | None = None
+    """A key of the rows, such as a customer's or a ticket's: all rows with the same value go to one side. `subject`
+    stands for the key that data.subject names, if it names one. Rows without a value stand alone. Together with
+    stratify, the labels' shares are no longer exact; with by_time, a group goes where its newest row goes."""
+    by_time: str | None = None
+    """A key of the rows that holds an ISO date or a number: the newest rows are held out, so no row is trained on that
+    is newer than they are. Rows with the same prompt, or of one group, go where the newest of them goes; of equal
+    times, rows that stand later in the files are newer. Test rows are newer than validation rows. Not with stratify."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> SplitSpec:
+        if not (self.stratify or self.group or self.by_time):
+            raise ValueError("name at least one of stratify, group and by_time, or leave split out")
+        if self.stratify and self.by_time:
+            raise ValueError(
+                "stratify and by_time cannot be had together: the newest rows have the labels that they have; "
+                "leave one of them out"
+            )
+        return self
+
+
+class CapSpec(Spec):
+    """How many rows of one label are trained on. `cap_per_label: 50` is short for `cap_per_label: {rows: 50}`."""
+
+    rows: int = Field(ge=1)
+    """At most so many of each label, chosen by the seed. Held-out rows do not count, rows without a label all stay."""
+    by: str = "label"
+    """What the label is: `label` for the answer, where answers are labels, or a key of the rows."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_number(cls, value: object) -> object:
+        """A bare number stands for a cap on the rows of each answer."""
+        return {"rows": value} if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        made = handler(schema)
+        handler.resolve_ref_schema(made)["type"] = ["object", "integer"]
+        return made
+
+
+class CurriculumSpec(Spec):
+    """In which order the rows are learned at first."""
+
+    by: str = "length"
+    """What tells how difficult a row is: `length` (its tokens), `base_loss` (the base's mean loss on the answer, scored
+    once before the training) or a key of the rows that holds a number or an ISO date."""
+    order: Literal["ascending", "descending"] = "ascending"
+    """From small to large, or from large to small."""
+    epochs: int = Field(default=1, ge=1)
+    """Epochs in this order; those behind are shuffled as usual. The order is kept between stages, at least eight an
+    epoch where it has as many steps; inside a stage rows are shuffled, and rows of like length share a batch."""
+
+
 class DataSpec(Spec):
     """What is trained on, validated on and tested on."""
 
     train: tuple[SourceSpec, ...] = Field(min_length=1)
     """The training files."""
     validation: Share | SourceSpec = 0.1
-    """A share of the training rows (rows with the same prompt stay together), or a file; 0 for none."""
-    test: SourceSpec | None = None
-    """The held-out file on which base and tuned model are compared. Never trained on."""
+    """A share of the training rows (rows with the same prompt stay together; see split), or a file; 0 for none."""
+    test: Share | SourceSpec | None = None
+    """The held-out file on which base and tuned model are compared, or a share of the training rows, drawn before
+    validation takes its share of the rest. Never trained on."""
+    split: SplitSpec | None = None
+    """How validation or test rows are drawn where they are a share; None draws them at random."""
+    cap_per_label: CapSpec | None = None
+    """At most so many training rows of each label; None for all."""
+    curriculum: CurriculumSpec | None = None
+    """Easy rows first, or another order, in the first epochs; None shuffles all rows from the beginning."""
     on_overlap: Literal["error", "drop"] = "error"
     """Training rows whose prompt is also in the test or validation file: stop, or leave them out of training."""
     on_long: Literal["error", "drop", "truncate"] = "error"

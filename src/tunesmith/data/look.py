@@ -82,8 +82,8 @@ class Places:
 
     def add(self, origin: str) -> None:
         """Keep one more."""
-        name, _, line = origin.rpartition(":")
-        numbered = line.isascii() and line.isdigit() and line == str(int(line)) and len(line) < 19
+        name, colon, line = origin.rpartition(":")
+        numbered = bool(colon) and line.isascii() and line.isdigit() and len(line) < 19 and line == str(int(line))
         self._file.append(self._files.setdefault(name if numbered else origin, len(self._files)))
         self._line.append(int(line) if numbered else -1)
 

@@ -200,7 +200,7 @@ def leaked(found: Sequence[Leak], examples: Sequence[Example], policy: str) -> I
     for role in dict.fromkeys(leak.held.role for leak in found):
         mine = [leak for leak in found if leak.held.role == role]
         places = tuple(f"{examples[leak.row].origin} ~ {leak.held.origin}" for leak in mine)
-        message = f"the prompt of this row is nearly one of the {role} file's"
+        message = f"the prompt of this row is nearly that of a {role} row"
         if policy == "drop":
             yield Finding("near_leakage_dropped", "warn", f"{message}; left out", "nothing to do", places)
         else:

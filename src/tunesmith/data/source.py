@@ -13,6 +13,7 @@ from ..core.errors import ContentError, MissingError
 from . import columnar
 from .compressed import BUFFER, GZIP, ZSTD, opened
 from .lines import json_array, json_lines
+from .places import require_file
 from .plain import speaks, text_rows
 from .raw import LIMITS, DamagedError, Limits, RawRow, oddity
 from .tables import header, table_rows
@@ -68,12 +69,7 @@ def plain(path: Path) -> bool:
 
 def _head(path: Path) -> bytes:
     """The first bytes; errors that name the mend for what is absent or no file."""
-    if path.is_symlink() and not path.exists():
-        raise MissingError(f"{path} is a link that leads nowhere, or in a circle", mend="name the file itself")
-    if not path.exists():
-        raise MissingError(f"no such file: {path}", mend="check the path; relative ones start at the recipe's folder")
-    if not path.is_file():
-        raise ContentError(f"not a file: {path}", mend="name the file of examples itself")
+    require_file(path)
     try:
         with path.open("rb") as file:
             return file.read(8)

@@ -23,6 +23,7 @@ from torch.nn import Parameter
 from ..core.errors import ConflictError, InterruptedRunError
 from ..core.events import Note, Sink, StepDone, Validated
 from ..data.batch import Step
+from ..data.curriculum import Curriculum
 from ..data.tokenize import Encoded
 from . import distributed, optim, schedule
 from .checkpoint import Checkpoint, Checkpoints, rng_state, set_rng_state
@@ -64,6 +65,7 @@ class Plan:
     score: Callable[[], float] | None = None
     """The validation metric that early stopping watches, higher is better; None where it is the loss."""
     world: World = ALONE
+    curriculum: Curriculum | None = None
 
 
 @dataclass
@@ -102,7 +104,8 @@ class Loop:
     def __init__(self, plan: Plan):
         self.plan = plan
         spec = plan.training
-        self._steps = Steps([len(row.input_ids) for row in plan.train], plan.repeats, spec, plan.seed)
+        lengths = [len(row.input_ids) for row in plan.train]
+        self._steps = Steps(lengths, plan.repeats, spec, plan.seed, plan.curriculum)
         self.total_steps = self._steps.total
         cadence = self._steps.resolve_cadence(spec)
         self._evaluate_every, self._checkpoint_every = cadence.evaluate_every, cadence.checkpoint_every

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ..data.batch import Budget, Step, plan_epoch
+from ..data.curriculum import Curriculum
 from .config import TrainingSpec
 
 DEFAULT_BATCH_SIZE = 16
@@ -25,10 +26,14 @@ class Cadence:
 class Steps:
     """The plan of every epoch, drawn when it is needed; a function of its arguments alone."""
 
-    def __init__(self, lengths: Sequence[int], repeats: Sequence[int], spec: TrainingSpec, seed: int):
+    def __init__(
+        self, lengths: Sequence[int], repeats: Sequence[int], spec: TrainingSpec, seed: int,
+        curriculum: Curriculum | None = None,
+    ):  # fmt: skip
         rows = spec.batch_size or (None if spec.batch_tokens else DEFAULT_BATCH_SIZE)
         self._budget = Budget(rows, spec.batch_tokens, spec.gradient_accumulation)
         self._lengths, self._repeats, self._seed = lengths, repeats, seed
+        self._curriculum = curriculum
         self.total = self._count(spec)
 
     def after(self, done: int) -> Iterator[tuple[int, Step]]:
@@ -53,4 +58,5 @@ class Steps:
         return max(1, min(steps, spec.max_steps or steps))
 
     def _epoch(self, epoch: int) -> list[Step]:
-        return plan_epoch(self._lengths, self._repeats, self._budget, self._seed, epoch)
+        difficulty = self._curriculum.in_epoch(epoch) if self._curriculum else None
+        return plan_epoch(self._lengths, self._repeats, self._budget, self._seed, epoch, difficulty)

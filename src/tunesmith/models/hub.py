@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from queue import Empty, Queue
-from threading import Thread
 
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from ..core.errors import MissingError
+from ..core.patience import within
 from .refs import DEFAULT
 
 HUB_SECONDS = 4.0
@@ -30,7 +29,7 @@ def fetch(name: str) -> Path:
             mend=f"unset HF_HUB_OFFLINE, or use {DEFAULT} or a local folder",
         )
     try:
-        _ask_hub(name)
+        within(HUB_SECONDS, lambda: HfApi().model_info(name, timeout=HUB_SECONDS))
         return Path(snapshot_download(name, allow_patterns=wanted))
     except MissingError:
         raise
@@ -43,29 +42,8 @@ def fetch(name: str) -> Path:
         raise _unreachable(name, error) from error
 
 
-def _ask_hub(name: str) -> None:
-    """One short request. A daemon thread makes it: name look-ups and proxies ignore a client's time-outs."""
-    outcome: Queue[Exception | None] = Queue()
-
-    def ask() -> None:
-        try:
-            HfApi().model_info(name, timeout=HUB_SECONDS)
-        except Exception as error:  # handed over, and raised where it was asked
-            outcome.put(error)
-        else:
-            outcome.put(None)
-
-    Thread(target=ask, daemon=True).start()
-    try:
-        error = outcome.get(timeout=HUB_SECONDS)
-    except Empty as late:
-        raise _unreachable(name, late) from late
-    if error is not None:
-        raise error
-
-
 def _unreachable(name: str, error: BaseException) -> MissingError:
-    why = (str(error).splitlines() or [""])[0] or f"no answer within {HUB_SECONDS:g} s"
+    why = (str(error).splitlines() or [""])[0] or type(error).__name__
     return MissingError(
         f"the model hub cannot be reached for base '{name}'", why=why,
         mend=f"use the bundled base {DEFAULT} or a local folder; with the model in the cache set HF_HUB_OFFLINE=1",

@@ -12,6 +12,7 @@ from ..core.messages import Example, Row
 from ..data.audit import Audit
 from ..data.config import DataSpec, SourceSpec
 from ..data.formats import named
+from ..data.hub import local
 from ..data.load import Loaded, OtherKindError, Reader, load
 from ..data.sample import Sampler
 from ..data.shown import chosen, codes_of, pieces
@@ -119,7 +120,7 @@ class Checked:
 
 def check_recipe(path: Path) -> Checked:
     """Everything a recipe names, as a run would see it."""
-    return _checked(prepare(read_recipe(path), keep_tokens=False))
+    return _checked(prepare(read_recipe(path), path.parent, keep_tokens=False))
 
 
 def check_files(request: Request) -> Checked:
@@ -151,13 +152,13 @@ def _other_kind(spec: RunSpec, refusal: OtherKindError, reader: Reader) -> Check
     train = [_loaded(source, reader) for source in spec.data.train]
     if all(file.kind == "supervised" for file in train):
         raise refusal
-    test = _loaded(spec.data.test, reader) if spec.data.test else None
+    test = _loaded(spec.data.test, reader) if isinstance(spec.data.test, SourceSpec) else None
     audit = audit_kind(spec, train, test, tokenizer, length_limit(spec, base))
     return Checked(spec, base, tokenizer, audit, all_rows(train), lambda row: parts(row, tokenizer), trainable=False)
 
 
 def _loaded(source: SourceSpec, reader: Reader) -> Loaded:
     return load(
-        Path(source.path), format=source.format, limit=source.limit, columns=source.columns,
+        local(source.path), format=source.format, limit=source.limit, columns=source.columns,
         assistant=source.assistant, reader=reader,
     )  # fmt: skip

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..core.errors import ContentError
 from ..core.messages import Kind, Preference, Prompt, Row, Text
-from ..data import checks, kind_checks, repeats, supervision
+from ..data import checks, identity, kind_checks, repeats, supervision
 from ..data.audit import Audit, FileFacts, Finding, TokenFacts
 from ..data.check_privacy import personal_data
 from ..data.config import SourceSpec
@@ -68,7 +68,10 @@ def audit_kind(spec: RunSpec, train: Sequence[Loaded], test: Loaded | None, toke
     """Findings and figures of files of one kind; `limit` is the longest sequence in tokens."""
     audit, kind = Audit(), kind_of(train)
     for loaded, role, source in _told(spec, train, test):
-        audit.files.append(FileFacts(source.path, role, loaded.format, loaded.rows, len(loaded.records), loaded.sha256))
+        root = identity.root(identity.digests(loaded.records))
+        audit.files.append(
+            FileFacts(source.path, role, loaded.format, loaded.rows, len(loaded.records), loaded.sha256, root)
+        )
         audit.findings += checks.bad_rows(loaded)
         audit.findings += personal_data(View(loaded.records, joined))
     rows = all_rows(train)
@@ -108,7 +111,7 @@ def _told(
     spec: RunSpec, train: Sequence[Loaded], test: Loaded | None
 ) -> Iterator[tuple[Loaded, str, SourceSpec]]:  # fmt: skip
     yield from ((loaded, "train", source) for loaded, source in zip(train, spec.data.train, strict=True))
-    if test and spec.data.test:
+    if test and isinstance(spec.data.test, SourceSpec):
         yield test, "test", spec.data.test
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from ..core import files
 from ..core.errors import ConflictError, ContentError, UsageError
 from ..core.messages import Row
 from ..data.formats import Format, RowError, exported, named, table
+from ..data.hub import local
 from ..data.load import Loaded, load
 
 ENDINGS = (".jsonl", ".json", ".jsonl.gz", ".json.gz", ".jsonl.zst", ".json.zst")
@@ -41,23 +42,20 @@ def convert(
     ContentError when a row cannot be read, or cannot be held by the format; nothing is written then.
     """
     target = named(to, table(assistant))
-    if not out.name.endswith(ENDINGS):
-        raise UsageError(f"{out.name} says no way of writing", mend="end it with one of " + ", ".join(ENDINGS))
-    if out.exists():
-        raise ConflictError(f"{out} is there already", mend="remove it, or name another with --out")
-    loaded = load(file, format=format, columns=columns, assistant=assistant)
+    require_new(out)
+    loaded = load(local(file), format=format, columns=columns, assistant=assistant)
     _require_whole(loaded)
     rows, refused = [], []
     for row in loaded.records:
         try:
-            rows.append(json_line(target, row))
+            rows.append(as_json(target, row))
         except RowError as error:
             refused.append(f"{row.origin}: {error}")
     if refused:
         raise _stopped(f"{len(refused)} of {loaded.rows} rows do not fit into '{to}'", refused,
                        "convert to a format that holds them: 'chat' holds all supervised rows")  # fmt: skip
     files.make_folder(out.parent)
-    files.write_bytes(out, _packed(rows, out.name))
+    files.write_pieces(out, packed(rows, out.name))
     return Converted(loaded.format, loaded.kind, to, len(rows), out)
 
 
@@ -74,7 +72,7 @@ def _stopped(what: str, reasons: list[str], mend: str) -> ContentError:
     return ContentError(what, where=where, why="; ".join([*reasons[:_SHOWN], *more]), mend=mend)
 
 
-def json_line(target: Format, row: Row) -> bytes:
+def as_json(target: Format, row: Row) -> bytes:
     """The row as JSON text; a RowError where JSON has no place for a value (a number beyond 64 bits, say)."""
     made: dict[str, Any] = exported(target, row)
     try:
@@ -86,9 +84,31 @@ def json_line(target: Format, row: Row) -> bytes:
     return text
 
 
-def _packed(rows: list[bytes], name: str) -> bytes:
+def require_new(out: Path) -> None:
+    """UsageError where the name says no way of writing, ConflictError where something is there."""
+    if not out.name.endswith(ENDINGS):
+        raise UsageError(f"{out.name} says no way of writing", mend="end it with one of " + ", ".join(ENDINGS))
+    if out.exists():
+        raise ConflictError(f"{out} is there already", mend="remove it, or name another with --out")
+
+
+def packed(rows: Iterable[bytes], name: str) -> Iterator[bytes]:
+    """Rows as JSON texts to the content of a file of that name, a piece at a time."""
     array = ".json" in name and ".jsonl" not in name
-    content = b"[\n" + b",\n".join(rows) + b"\n]\n" if array else b"".join(row + b"\n" for row in rows)
-    if name.endswith(".gz"):
-        return gzip.compress(content, mtime=0)
-    return zstandard.compress(content) if name.endswith(".zst") else content
+    content = _array(rows) if array else (row + b"\n" for row in rows)
+    if not name.endswith((".gz", ".zst")):
+        yield from content
+        return
+    gzip = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)  # its head tells no time: equal rows, equal files
+    packer: Any = gzip if name.endswith(".gz") else zstandard.ZstdCompressor().compressobj()
+    for piece in content:
+        yield packer.compress(piece)
+    yield packer.flush()
+
+
+def _array(rows: Iterable[bytes]) -> Iterator[bytes]:
+    before = b"[\n"
+    for row in rows:
+        yield before + row
+        before = b",\n"
+    yield b"\n]\n" if before != b"[\n" else b"[\n\n]\n"

@@ -26,7 +26,7 @@ from ..data.mend import CHANGING, DROPPING, LostError, mended
 from ..data.raw import LIMITS
 from ..data.shown import place_of
 from .check import Checked, Request, check_files
-from .convert import json_line
+from .convert import as_json
 
 ROUNDS = 8
 WIDEST: Mapping[Kind, str] = {
@@ -254,7 +254,7 @@ def _lines(
         if raw.line not in changed and as_it_stands and not raw.tabular:
             yield raw.line, orjson.dumps(raw.value)
         else:
-            yield raw.line, json_line(format, changed.get(raw.line, row))
+            yield raw.line, as_json(format, changed.get(raw.line, row))
 
 
 def _publish(work: _Work, out: Path, log: Path) -> None:

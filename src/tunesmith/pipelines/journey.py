@@ -28,8 +28,11 @@ from .train import identity, require_possible, train
 class Journey:
     """One run from its recipe to its verdict; each method is a stage and writes what it found."""
 
-    def __init__(self, spec: RunSpec, out: Path, *, resume: bool, sink: Sink, command: Literal["run", "train"] = "run"):
-        self._wanted, self._out, self._resume, self._command = spec, out, resume, command
+    def __init__(
+        self, spec: RunSpec, out: Path, *, resume: bool, sink: Sink, command: Literal["run", "train"] = "run",
+        folder: Path | None = None,
+    ):  # fmt: skip
+        self._wanted, self._folder, self._out, self._resume, self._command = spec, folder, out, resume, command
         self._new = not out.exists()
         self._world = distributed.start()
         self._sink = sink if self._world.main else silent
@@ -54,7 +57,7 @@ class Journey:
         if self._world.main and self._out.exists() and not self._resume:
             RunDir.create(self._out, resume=False)  # says what is in the way, before any work is done
         with self._phase("check"):
-            prepared = prepare(self._wanted)
+            prepared = prepare(self._wanted, self._folder)
             prepared.require_clean()
             require_possible(prepared, self._world)
         return prepared
@@ -84,6 +87,7 @@ class Journey:
             base_fingerprint=prepared.base.fingerprint(),
             tokenizer_fingerprint=prepared.base.tokenizer_fingerprint(),
             data_fingerprint=prepared.data_fingerprint,
+            data_root=prepared.data_root(),
             recipe_fingerprint=prepared.spec.training_fingerprint(),
             system_message=_shared_system_message(prepared),
             versions=machine.versions(),
@@ -222,9 +226,11 @@ def _shared_system_message(prepared: Prepared) -> str:
     return found.pop() if len(found) == 1 else ""
 
 
-def run(spec: RunSpec, out: Path, *, resume: bool, sink: Sink) -> tuple[RunDir, Verdict]:
-    """Check, score the base, train, score again, judge, report."""
-    journey = Journey(spec, out, resume=resume, sink=sink)
+def run(
+    spec: RunSpec, out: Path, *, resume: bool, sink: Sink, folder: Path | None = None
+) -> tuple[RunDir, Verdict]:  # fmt: skip
+    """Check, score the base, train, score again, judge, report. `folder` is that of the recipe's file."""
+    journey = Journey(spec, out, resume=resume, sink=sink, folder=folder)
     with journey.status():
         journey.check(needs_test=True)
         opened = journey.open()
@@ -234,9 +240,9 @@ def run(spec: RunSpec, out: Path, *, resume: bool, sink: Sink) -> tuple[RunDir, 
         return opened, journey.conclude(base, journey.score_tuned())
 
 
-def train_only(spec: RunSpec, out: Path, *, resume: bool, sink: Sink) -> RunDir:
+def train_only(spec: RunSpec, out: Path, *, resume: bool, sink: Sink, folder: Path | None = None) -> RunDir:
     """Check and train."""
-    journey = Journey(spec, out, resume=resume, sink=sink, command="train")
+    journey = Journey(spec, out, resume=resume, sink=sink, command="train", folder=folder)
     with journey.status():
         journey.check(needs_test=False)
         opened = journey.open()

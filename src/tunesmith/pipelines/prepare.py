@@ -13,23 +13,25 @@ import numpy as np
 from ..core import fingerprints
 from ..core.errors import ContentError, UsageError
 from ..core.messages import Example
-from ..data import checks
+from ..data import checks, identity, places
 from ..data.audit import Audit, FileFacts, Finding, TokenFacts
 from ..data.check_privacy import Privacy
 from ..data.check_special import SpecialTokens
 from ..data.check_system import SystemPrompts
 from ..data.config import DataSpec, SourceSpec
+from ..data.curriculum import Curriculum, curriculum
 from ..data.diversity import DiversityLook
 from ..data.fitting import Fitting
+from ..data.hub import local
 from ..data.language import Languages
 from ..data.lengths import Lengths
 from ..data.load import Loaded, Reader, load
 from ..data.look import look
-from ..data.mix import repetitions
+from ..data.mix import capped, mixture, over_cap, repetitions
 from ..data.repeats import near_validation
 from ..data.rows import Joined, RowStore, pick
 from ..data.source import rows as source_rows
-from ..data.split import hold_out
+from ..data.split import split_off
 from ..data.supervision import Prompts
 from ..data.template import PLAIN_TEMPLATE
 from ..data.tokenize import Encoded, encode_rows
@@ -45,6 +47,8 @@ from .recipe import RunSpec
 from .sift import Training, sift
 
 LONGEST_AUTO = 4096
+_NEWER = ("near_threshold", "near_duplicates", "on_near_overlap", "split", "cap_per_label")
+"""Keys whose defaults change no row of the runs that were made before there were such keys."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,12 @@ class Prepared:
     metrics: list[Metric]
     audit: Audit
     data_fingerprint: str
+    curriculum: Curriculum | None = None
+    """The order of the first epochs, where it is known without the model."""
+
+    def data_root(self) -> str:
+        """What the set of training rows is as they are used: after masking, choice and weights; an epoch of them."""
+        return identity.root(identity.digests(self.train.examples), self.repeats)
 
     def require_clean(self) -> None:
         """ContentError with every blocking finding."""
@@ -83,23 +93,26 @@ class Prepared:
             raise blocked(blocking)
 
 
-def prepare(spec: RunSpec, *, keep_tokens: bool = True, reader: Reader = source_rows) -> Prepared:
+def prepare(
+    spec: RunSpec, folder: Path | None = None, *, keep_tokens: bool = True, reader: Reader = source_rows
+) -> Prepared:  # fmt: skip
     """Read, check, split and tokenize. Findings are in the audit; call `require_clean` before training.
 
-    `reader` gives the rows of the files, all of them or a sample.
-    Without `keep_tokens` the rows' tokens are counted and not kept: for an audit of more than fits on the disk twice.
+    `folder` is that of the recipe's file, where there is one: sources outside it are told. Without `keep_tokens` the
+    rows' tokens are counted and not kept: for an audit of more than fits on the disk twice. `reader` gives the rows of
+    the files, all of them or a sample.
     """
     base = find(spec.base)
     _compatible(spec, base)
     tokenizer = load_tokenizer(base, PLAIN_TEMPLATE)
-    workbench = _Preparation(spec, base, tokenizer, keep_tokens, reader)
+    workbench = _Preparation(spec, base, tokenizer, folder, keep_tokens, reader)
     train, repeats, validation, test = workbench.rows()
     metrics = resolve_metrics(spec.evaluation, [e.answer() for e in test.examples])
     gate.check_names(spec.gate, [*(m.name for m in metrics), *sorted(LOWER_IS_BETTER)])
-    resolved = _resolve(spec, workbench.max_length, train, repeats, test, metrics)
+    resolved = _resolve(spec, workbench.max_length, train, repeats, test, metrics, workbench.curriculum)
     return Prepared(
         resolved, base, tokenizer, train, repeats, validation, test, metrics, workbench.audit,
-        _fingerprint(workbench.audit, resolved.data),
+        _fingerprint(workbench.audit, resolved.data, spec.seed), workbench.curriculum,
     )  # fmt: skip
 
 
@@ -123,24 +136,27 @@ def _compatible(spec: RunSpec, base: Base) -> None:
 class _Preparation:
     """The steps from files to rows, and the audit they fill."""
 
-    def __init__(self, spec: RunSpec, base: Base, tokenizer: Any, keep_tokens: bool, reader: Reader):
+    def __init__(
+        self, spec: RunSpec, base: Base, tokenizer: Any, folder: Path | None, keep_tokens: bool, reader: Reader
+    ):  # fmt: skip
         self.reader = reader
-        self.spec, self.tokenizer, self.keep_tokens = spec, tokenizer, keep_tokens
+        self.spec, self.tokenizer, self.folder, self.keep_tokens = spec, tokenizer, folder, keep_tokens
         self.audit = Audit()
         self.privacy = Privacy(spec.data.personal_data, spec.data.subject)
         self.max_length = length_limit(spec, base)
+        self.curriculum: Curriculum | None = None
 
     def rows(self) -> tuple[Rows, list[int], Rows, Rows]:
         """(training rows, how often each is seen, validation rows, test rows)."""
         data = self.spec.data
         training = self._training()
-        test = self._one_file(data.test, "test") if data.test else ()
+        test = self._one_file(data.test, "test") if isinstance(data.test, SourceSpec) else self._drawn_test(training)
         separate = self._one_file(data.validation, "validation") if isinstance(data.validation, SourceSpec) else ()
         sift(training, separate, test, data, self.audit)
+        self.audit.findings += places.outside((f.path for f in self.audit.files), self.folder)
         train = training.examples
         self._look(train)
         rows, kept = self._tokenize(train, check_prompts=True)
-        repeats: list[int] = training.counts[kept].tolist()
         validation_rows, _ = self._tokenize(separate)
         test_rows, _ = self._tokenize(test, last_only=True)
         if isinstance(data.validation, float):
@@ -148,13 +164,40 @@ class _Preparation:
             sides = {kept[i] for i in inside}, {kept[i] for i in held_out}
             self.audit.findings += near_validation(training.repeats, train, *sides)
             rows, validation_rows = rows.pick(inside), rows.pick(held_out)
-            repeats = [repeats[i] for i in inside]
+            kept = [kept[i] for i in inside]
+        rows, repeats = self._seen(training, rows, kept)
+        return rows, repeats, validation_rows, test_rows
+
+    def _drawn_test(self, training: Training) -> Sequence[Example]:
+        """Test rows out of the training rows, where the recipe asks for a share of them."""
+        share = self.spec.data.test
+        if not isinstance(share, float):
+            return ()
+        _, held = split_off(training.examples, share, "test", self.spec.data, self.spec.seed, self.audit)
+        test = pick(training.examples, held)
+        training.without(held)
+        return test
+
+    def _seen(self, training: Training, rows: Rows, kept: list[int]) -> tuple[Rows, list[int]]:
+        """The rows that come in an epoch and how often each does; `kept` are their places in `training`."""
+        data, counts = self.spec.data, training.counts
+        over: set[int] = set()
+        if data.cap_per_label:
+            trained = list(dict.fromkeys(i for i in kept if counts[i]))
+            over, self.audit.cap = over_cap(training.examples, trained, data.cap_per_label, self.spec.seed)
+            self.audit.findings += capped(self.audit.cap, [training.examples[i].origin for i in sorted(over)])
+        seen = [place for place, i in enumerate(kept) if counts[i] and i not in over]
+        rows, repeats = rows.pick(seen), [int(counts[kept[place]]) for place in seen]
+        lengths = rows.sizes.lengths.tolist()
+        self.curriculum, findings = curriculum(data.curriculum, rows.examples, lengths)
+        self.audit.findings += findings
         self.audit.waive(data.waive)
-        seen = [i for i, count in enumerate(repeats) if count]
-        self.audit.tokens = TokenFacts.of(rows.sizes.pick(seen))
+        self.audit.tokens = TokenFacts.of(rows.sizes)
+        sources = training.sources[np.array([kept[place] for place in seen], dtype=np.int64)]
+        self.audit.mixture = mixture([source.path for source in data.train], sources, repeats, lengths)
         if not seen and not self.audit.blocking:
             self.audit.add(Finding("no_rows", "block", "no training row is left", "give more rows"))
-        return rows.pick(seen), [repeats[i] for i in seen], validation_rows, test_rows
+        return rows, repeats
 
     def _look(self, train: Sequence[Example]) -> None:
         diversity = DiversityLook()
@@ -170,19 +213,23 @@ class _Preparation:
             for number, (part, source) in enumerate(zip(parts, sources, strict=True))
         ]
         examples = parts[0] if len(parts) == 1 else Joined(parts)
-        return Training(examples, np.concatenate(repeats).astype(np.int64))
+        origins = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+        return Training(examples, np.concatenate(repeats).astype(np.int64), origins)
 
     def _one_file(self, source: SourceSpec, role: str) -> Sequence[Example]:
         try:
             loaded: Loaded = load(
-                Path(source.path), format=source.format, limit=source.limit, columns=source.columns,
+                local(source.path), format=source.format, limit=source.limit, columns=source.columns,
                 assistant=source.assistant, reader=self.reader,
             )  # fmt: skip
         except UsageError as error:  # an unknown format's name: here it stands in a recipe, not on the command line
             raise ContentError(error.what, where=f"data.{role}", mend=error.mend) from None
         self.audit.files.append(
-            FileFacts(source.path, role, loaded.format, loaded.rows, len(loaded.records), loaded.sha256)
-        )
+            FileFacts(
+                source.path, role, loaded.format, loaded.rows, len(loaded.records), loaded.sha256,
+                identity.root(identity.digests(loaded.records)),
+            )
+        )  # fmt: skip
         self.audit.findings += checks.bad_rows(loaded)
         # Before all else that looks at rows: two prompts that masking makes equal are equal to the model.
         examples, findings = self.privacy.apply(loaded.require_supervised(), train=role == "train")
@@ -192,7 +239,7 @@ class _Preparation:
     def _held_out(self, train: Sequence[Example], kept: list[int], share: float) -> tuple[list[int], list[int]]:
         """Places in `kept` of (training, validation) rows; all pieces of an unrolled row go to the same side."""
         whole = list(dict.fromkeys(kept))
-        _, held = hold_out(pick(train, whole), share, self.spec.seed)
+        _, held = split_off(pick(train, whole), share, "validation", self.spec.data, self.spec.seed, self.audit)
         out = {whole[i] for i in held}
         sides: tuple[list[int], list[int]] = ([], [])
         for place, row in enumerate(kept):
@@ -262,8 +309,9 @@ def length_limit(spec: RunSpec, base: Base) -> int:
 
 
 def _resolve(
-    spec: RunSpec, max_length: int, train: Rows, repeats: list[int], test: Rows, metrics: Sequence[Metric]
-) -> RunSpec:
+    spec: RunSpec, max_length: int, train: Rows, repeats: list[int], test: Rows, metrics: Sequence[Metric],
+    order: Curriculum | None,
+) -> RunSpec:  # fmt: skip
     """Replace every "auto" but the precision, which depends on the machine and is chosen where the model is loaded."""
     training = spec.training
     update: dict[str, Any] = {"max_length": max_length}
@@ -273,7 +321,7 @@ def _resolve(
         update["learning_rate"] = 2e-5 if spec.adapter.trains_base else 2e-4
     training = training.model_copy(update=update)
     if len(train.encoded):
-        steps = Steps(train.sizes.lengths.tolist(), repeats, training, spec.seed)
+        steps = Steps(train.sizes.lengths.tolist(), repeats, training, spec.seed, order)
         cadence = steps.resolve_cadence(training)
         training = training.model_copy(
             update={"evaluate_every": cadence.evaluate_every, "checkpoint_every": cadence.checkpoint_every}
@@ -290,12 +338,14 @@ def _resolve(
     return spec.model_copy(update={"training": training, "evaluation": evaluation})
 
 
-def _fingerprint(audit: Audit, data: DataSpec) -> str:
+def _fingerprint(audit: Audit, data: DataSpec, seed: int) -> str:
     """Hash of every file's content and role, and of how rows are chosen from them; paths do not count."""
-    chosen = data.model_dump(mode="json", exclude={"benchmarks", "waive"})
-    for name in ("near_threshold", "near_duplicates", "on_near_overlap"):  # defaults change no row of older runs
+    chosen = data.model_dump(mode="json", exclude={"benchmarks", "waive", "curriculum"})
+    for name in _NEWER:
         if chosen[name] == DataSpec.model_fields[name].default:
             del chosen[name]
+    if isinstance(data.test, float):
+        chosen["seed"] = seed  # other test rows cannot be compared
     for source in [*chosen["train"], chosen["validation"], chosen["test"]]:
         if isinstance(source, dict):
             source.pop("path")

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from ..core.errors import ContentError, MissingError, UsageError, nearest
 from ..data.config import SourceSpec
+from ..data.places import on_hub
 from .recipe import RunSpec
 from .yaml_lines import Located, parse
 
@@ -46,7 +47,7 @@ def read_recipe(path: Path, settings: Sequence[str] = (), environment: Mapping[s
     try:
         spec = RunSpec.model_validate(values)
     except ValidationError as error:
-        raise _explained(error, path, located, values, overrides) from None
+        raise explained(error, path, located, values, overrides) from None
     return _absolute(spec, path.parent.resolve(), environment)
 
 
@@ -138,22 +139,22 @@ def _put(values: dict[str, Any], override: Override) -> None:
         raise UsageError(f"no place '{dotted}' in the recipe", where=override.source) from error
 
 
-def _explained(
-    error: ValidationError, path: Path, located: Located, values: dict[str, Any], overrides: Sequence[Override]
-) -> ContentError:
+def explained(
+    error: ValidationError, path: Path, located: Located, values: dict[str, Any], overrides: Sequence[Override] = (), *,
+    root: type[BaseModel] = RunSpec, mend: str = "`tunesmith init --schema` prints all keys and types",
+) -> ContentError:  # fmt: skip
     """All complaints of a validation in one error; the first gives the place. Unknown keys come first: a misspelt
-    key is often missed under its right name as well."""
+    key is often missed under its right name as well. `root` is the Spec that the file at `path` is to be."""
     lines = []
     for loc, items in sorted(_by_place(error, values).items(), key=lambda entry: not _is_unknown(entry[1][0])):
         source = next((o.source for o in overrides if o.path == loc[: len(o.path)]), None)
         line = located.line(loc)
         place = source or (f"{path}:{line}" if line else str(path))
-        lines.append((place, _complaint(items, loc)))
+        lines.append((place, _complaint(items, loc, root)))
     where = lines[0][0]
-    mend = None
     if len(lines) > 1:
         mend = "correct also: " + "; ".join(f"{text} ({place})" for place, text in lines[1:6])
-    return ContentError(lines[0][1], where=where, mend=mend or "`tunesmith init --schema` prints all keys and types")
+    return ContentError(lines[0][1], where=where, mend=mend)
 
 
 def _by_place(error: ValidationError, values: dict[str, Any]) -> dict[tuple[str | int, ...], list[Any]]:
@@ -185,10 +186,10 @@ def _is_unknown(item: Any) -> bool:
     return bool(item["type"] == "extra_forbidden")
 
 
-def _complaint(items: Sequence[Any], loc: tuple[str | int, ...]) -> str:
+def _complaint(items: Sequence[Any], loc: tuple[str | int, ...], root: type[BaseModel]) -> str:
     dotted, item = ".".join(str(key) for key in loc), items[0]
     if _is_unknown(item):
-        owner = _fields_at(item["loc"][:-1])
+        owner = _fields_at(item["loc"][:-1], root)
         hint = f": {nearest(str(item['loc'][-1]), owner)}" if owner else ""
         return f"unknown key '{dotted}'{hint}"
     if item["type"] == "missing":
@@ -198,9 +199,9 @@ def _complaint(items: Sequence[Any], loc: tuple[str | int, ...]) -> str:
     return f"'{dotted}': {reasons} (got {item['input']!r:.60})"
 
 
-def _fields_at(loc: Sequence[str | int]) -> list[str]:
-    """Field names of the Spec at a place in the recipe, found along the annotations."""
-    models: list[type[BaseModel]] = [RunSpec]
+def _fields_at(loc: Sequence[str | int], root: type[BaseModel]) -> list[str]:
+    """Field names of the Spec at a place below `root`, found along the annotations."""
+    models: list[type[BaseModel]] = [root]
     for key in loc:
         models = _members(models, key)
     return sorted({name for model in models for name in model.model_fields})
@@ -231,10 +232,12 @@ def _absolute(spec: RunSpec, folder: Path, environment: Mapping[str, str]) -> Ru
     """Paths of data and of a local base: variables filled in, relative ones from the recipe's folder."""
 
     def resolve(path: str) -> str:
+        if on_hub(path):
+            return _fill(path, environment)
         filled = Path(_fill(path, environment))
         with suppress(RuntimeError):  # a file may be called ~x where no user x is
             filled = filled.expanduser()
-        return str(filled if filled.is_absolute() else (folder / filled).resolve())
+        return str(filled) if filled.is_absolute() else os.path.realpath(folder / filled)
 
     data = spec.data
     train = tuple(s.model_copy(update={"path": resolve(s.path)}) for s in data.train)

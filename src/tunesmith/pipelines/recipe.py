@@ -52,6 +52,8 @@ class RunSpec(Spec):
         for name in ("guards", "devices"):
             del parts["training"][name]
         parts["data"] = self.data.model_dump(mode="json", include={"on_long", "on_overlap"})
+        if self.data.curriculum:  # not there in older runs
+            parts["data"]["curriculum"] = self.data.curriculum.model_dump(mode="json")
         return fingerprints.of_object(parts)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from ..core.messages import Example
 from ..data import checks, repeats
 from ..data.audit import Audit
 from ..data.config import DataSpec
+from ..data.hub import local
 from ..data.keys import Keys, overlapping
 from ..data.labels import label_counts
 from ..data.quality import quality
@@ -22,11 +22,13 @@ from ..data.rows import pick
 
 @dataclass
 class Training:
-    """Training rows, how often each is seen, and the near-duplicates among them."""
+    """Training rows, how often each is seen, which file each is from, and the near-duplicates among them."""
 
     examples: Sequence[Example]
     counts: NDArray[np.int64]
     """How often each row is seen in an epoch, int64 [rows]."""
+    sources: NDArray[np.int64]
+    """The place in `data.train` of the file that each row is from, int64 [rows]."""
     keys: Keys = field(init=False)
     repeats: Repeats = field(default_factory=Repeats.none)
 
@@ -39,7 +41,7 @@ class Training:
         if len(out):
             kept = np.setdiff1d(np.arange(len(self.examples)), out)
             self.examples = pick(self.examples, kept)
-            self.counts, self.keys = self.counts[kept], self.keys.pick(kept)
+            self.counts, self.sources, self.keys = self.counts[kept], self.sources[kept], self.keys.pick(kept)
 
 
 def sift(
@@ -67,7 +69,7 @@ def sift(
 def _benchmarks(data: DataSpec, audit: Audit) -> list[Held]:
     questions = []
     for path in data.benchmarks:
-        found, facts = repeats.benchmark(Path(path))
+        found, facts = repeats.benchmark(local(path))
         questions += found
         audit.files.append(facts)
     return questions

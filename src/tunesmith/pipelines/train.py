@@ -14,6 +14,7 @@ from ..evaluation.metrics import named
 from ..evaluation.run import TestSet, answer_rows
 from . import bench as benches
 from .bench import Bench
+from .difficulty import curriculum
 from .prepare import Prepared
 from .rundir import RunDir
 
@@ -27,6 +28,7 @@ def train(
     rank 0 only.
     """
     spec = prepared.spec
+    order = curriculum(prepared, bench, run, world=world, sink=sink)
     method = spec.method.build()
     method.prepare(bench.model, bench.adapter, bench.tokenizer, spec.seed)
     _arrange(prepared, bench, world)
@@ -46,6 +48,7 @@ def train(
         sink=sink if world.main else silent,
         score=_validation_metric(prepared, bench),
         world=world,
+        curriculum=order,
     )
     outcome = Loop(plan).run(resume=resume)
     bench = _gathered(prepared, bench, world)

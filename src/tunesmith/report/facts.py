@@ -161,7 +161,7 @@ class OutcomeCounts(Facts):
 
 
 class FileFacts(Facts):
-    """One data file. `role` is train, validation, test or general; `sha256` is of its bytes."""
+    """One data file. `role` is train, validation, test or general; `sha256` is of its bytes, `root` of its rows."""
 
     path: Text
     role: Text
@@ -170,6 +170,7 @@ class FileFacts(Facts):
     rejected: Count
     format: Text
     sha256: Text
+    root: Text | None = None
 
 
 class FindingFacts(Facts):
