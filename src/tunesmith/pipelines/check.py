@@ -10,13 +10,14 @@ from ..data.config import DataSpec, SourceSpec
 from ..data.formats import named
 from ..models.refs import DEFAULT
 from .prepare import Prepared, prepare
-from .read_recipe import read_recipe
+from .read_recipe import placed, read_recipe
 from .recipe import RunSpec
 
 
 def check_recipe(path: Path) -> Prepared:
     """Everything a recipe names, as a run would see it."""
-    return prepare(read_recipe(path), path.parent, keep_tokens=False)
+    with placed(path):
+        return prepare(read_recipe(path), path.parent, keep_tokens=False)
 
 
 def check_files(files: Sequence[Path], *, base: str | None, test: Path | None, format: str | None) -> Prepared:
