@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -21,8 +22,9 @@ from tunesmith.data.curriculum import Curriculum, curriculum
 from tunesmith.data.split import split_off
 from tunesmith.engine.config import TrainingSpec
 from tunesmith.engine.steps import Steps
+from tunesmith.pipelines.check import check_recipe
 from tunesmith.pipelines.prepare import Prepared, prepare
-from tunesmith.pipelines.read_recipe import read_recipe
+from tunesmith.pipelines.read_recipe import placed, read_recipe
 from tunesmith.pipelines.recipe import RunSpec
 
 LABELS = ("red", "green", "blue", "yellow")
@@ -164,7 +166,29 @@ def test_a_key_that_no_row_has_is_an_error_that_names_the_near_one(tmp_path: Pat
     with pytest.raises(ContentError, match=f"no row has the key 'custommer' that {where} names") as caught:
         prepared(tmp_path, **data)
     assert caught.value.where == where
-    assert "did you mean 'customer'? (known: customer, day, hardness)" in str(caught.value.mend)
+    assert "did you mean 'customer'? (known: " in str(caught.value.mend)
+    words = {
+        "data.split.stratify": "label",
+        "data.cap_per_label.by": "label",
+        "data.curriculum.by": "base_loss, length",
+    }
+    known = re.search(r"known: (.*)\)", str(caught.value.mend))
+    assert known is not None
+    own = sorted(["customer", "day", "hardness", *words.get(where, "").split(", ")])
+    assert known.group(1).split(", ") == [name for name in own if name]
+
+
+def test_what_only_the_data_can_tell_is_placed_in_the_recipe_too(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    written(tmp_path, "train.jsonl", ROWS)
+    path.write_text("data:\n  train: train.jsonl\n  split:\n    group: customers\n", "utf-8")
+    with pytest.raises(ContentError, match="customers") as caught:
+        check_recipe(path)
+    assert caught.value.where == f"{path}:4 (data.split.group)"
+    path.write_text("data:\n  train: train.jsonl\n", "utf-8")
+    with pytest.raises(ContentError, match="customers") as caught, placed(path):
+        prepare(read_recipe(path, ["data.split.group=customers"], environment={}))
+    assert caught.value.where == "data.split.group"
 
 
 def test_answers_that_are_no_labels_are_an_error_and_general_rows_beside_labels_are_none(tmp_path: Path) -> None:
@@ -220,6 +244,9 @@ def test_rows_of_other_labels_in_one_group_are_drawn_as_near_as_they_come() -> N
     for seed in range(20):
         held = set(draw.stratified(units, labels, np.array([2, 2]), np.random.default_rng(seed)))
         assert held in ({0, 1}, {2, 3})
+    # One of three rows leaves room for two; a second is one row too many, which is nearer than two too few.
+    units, labels = np.repeat(np.arange(5), 3), np.zeros(15, dtype=np.int64)
+    assert len(draw.stratified(units, labels, np.array([5]), np.random.default_rng(0))) == 2
     # Nothing fits; one row too many is nearer than three too few.
     units, labels = np.array([0, 0, 0, 0, 1, 1, 1, 1]), np.zeros(8, dtype=np.int64)
     assert len(draw.stratified(units, labels, np.array([3]), np.random.default_rng(0))) == 1
@@ -331,6 +358,7 @@ def test_the_mixture_is_what_the_epochs_of_the_run_hold(tmp_path: Path) -> None:
         ("  split: {stratify: label, by_time: day}", 3, "stratify and by_time cannot be had together"),
         ("  split: {}", 3, "name at least one of stratify, group and by_time"),
         ("  split:\n    groups: customer", 4, "unknown key 'data.split.groups': did you mean 'group'?"),
+        ("  cap_per_label: many", 3, "give a number of rows, or {rows: N, by: KEY}"),
         ("  cap_per_label: 0", 3, "greater than or equal to 1"),
         ("  cap_per_label:\n    by: kind", 3, "'data.cap_per_label.rows' is missing"),
         ("  curriculum: {order: up}", 3, "'ascending' or 'descending'"),

@@ -23,11 +23,12 @@ def command(
     nproc: Processes = 1,
 ) -> None:
     """Check, score the base, train, score the tuned model, judge, report. Exit 10 when the gate says no."""
-    from ..pipelines.read_recipe import read_recipe
+    from ..pipelines.read_recipe import placed, read_recipe
 
     if nproc > 1:
         in_processes("run", recipe, out, resume=resume, settings=set_ or (), json=json, processes=nproc)
-    go(read_recipe(recipe, set_ or ()), out, resume=resume, json=json, folder=recipe.parent)
+    with placed(recipe):
+        go(read_recipe(recipe, set_ or ()), out, resume=resume, json=json, folder=recipe.parent)
 
 
 def go(spec: RunSpec, out: Path, *, resume: bool, json: bool, folder: Path | None = None) -> None:

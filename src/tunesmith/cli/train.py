@@ -18,13 +18,13 @@ def command(
 ) -> None:
     """Check the data and train; score nothing."""
     from ..pipelines import journey
-    from ..pipelines.read_recipe import read_recipe
+    from ..pipelines.read_recipe import placed, read_recipe
     from .progress import Watch
 
     if nproc > 1:
         in_processes("train", recipe, out, resume=resume, settings=set_ or (), json=json, processes=nproc)
     spec = read_recipe(recipe, set_ or ())
-    with Watch() as watch:
+    with placed(recipe), Watch() as watch:
         run = journey.train_only(spec, out, resume=resume, sink=watch, folder=recipe.parent)
     if rank() != 0:
         return

@@ -73,7 +73,11 @@ class CapSpec(Spec):
     @classmethod
     def _from_number(cls, value: object) -> object:
         """A bare number stands for a cap on the rows of each answer."""
-        return {"rows": value} if isinstance(value, int) and not isinstance(value, bool) else value
+        if isinstance(value, int) and not isinstance(value, bool):
+            return {"rows": value}
+        if not isinstance(value, dict | CapSpec):
+            raise ValueError("give a number of rows, or {rows: N, by: KEY}")
+        return value
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:

@@ -45,5 +45,6 @@ def curriculum(
         return None, []
     if spec.by == LENGTH:
         return Curriculum.of(spec, np.asarray(lengths, dtype=np.float64)), []
-    values, findings = sort_values(examples, spec.by, "data.curriculum.by", "put in an order of learning")
+    words = (LENGTH, BASE_LOSS)
+    values, findings = sort_values(examples, spec.by, "data.curriculum.by", "put in an order of learning", words)
     return Curriculum.of(spec, values), findings

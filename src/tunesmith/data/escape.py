@@ -66,13 +66,20 @@ class Escape:
 
     def guard(self, messages: Sequence[Message], tools: Tools) -> Guarded:
         """The conversation itself where nothing is spelled so, as nearly always."""
-        if not self.spelled(messages, tools):
+        if (not tools and all(map(self._harmless, messages))) or not self.spelled(messages, tools):
             return Guarded(messages, tools)
         texts = [*_strings([_contents(message) for message in messages]), *_strings(tools)]
         marks = (f"cutHere{number}x" for number in count())
         mark = next(mark for mark in marks if not any(mark in text for text in texts))
         guarded = [self._guarded(message, mark) for message in messages]
         return Guarded(guarded, _changed(tools, self._first, mark), mark)
+
+    def _harmless(self, message: Message) -> bool:
+        """Whether a quick look suffices: a message of content alone, as most are."""
+        if message.tool_calls or message.reasoning_content or message.name or message.tool_call_id:
+            return False
+        pattern = self._said if message.role == "assistant" else self._any
+        return not pattern.search(message.content or "")
 
     def _guarded(self, message: Message, mark: str) -> Message:
         first = self._first_said if message.role == "assistant" else self._first

@@ -25,11 +25,11 @@ NARROWEST = 0.35
 """The least interquartile range of log lengths: rows of one template would make every other length an outlier."""
 
 
-def quality(examples: Sequence[Example]) -> Iterator[Finding]:
-    """Every check of this package that looks at texts alone, in one pass over the rows."""
+def quality(examples: Sequence[Example], more: Sequence[Look] = ()) -> Iterator[Finding]:
+    """Every check of this module, and `more` checks with them, in one pass over the rows."""
     looks: tuple[Look, ...] = (
         Labels(examples), Lengths(examples), refusals(), boilerplate(), broken_encoding(), repetition(),
-        JsonAnswers(examples),
+        JsonAnswers(examples), *more,
     )  # fmt: skip
     yield from look(examples, looks)
 
@@ -168,8 +168,9 @@ def repetition() -> Marks:
 def _repeats(text: str) -> bool:
     """Fewer than two in five of its three-word runs are different, or one letter stands a dozen times in a row."""
     words = text.split()
-    if len(words) >= REPETITIVE_WORDS and len(set(words)) < REPETITIVE_SHARE * len(words):
+    distinct = set(words)
+    if len(words) >= REPETITIVE_WORDS and len(distinct) < REPETITIVE_SHARE * len(words):
         runs = list(zip(words, words[1:], words[2:], strict=False))
         if len(set(runs)) < REPETITIVE_SHARE * len(runs):
             return True
-    return any(_RUN.search(word) for word in [word for word in words if len(word) >= LONGEST_RUN])
+    return any(_RUN.search(word) for word in [word for word in distinct if len(word) >= LONGEST_RUN])

@@ -42,7 +42,7 @@ def labels(examples: Sequence[Example], key: str, where: str) -> Column:
     ContentError, with the recipe's key `where`, when answers are no labels or no row has the key.
     """
     if key != LABEL:
-        return values(examples, key, where)
+        return values(examples, key, where, (LABEL,))
     found = _column((_short(e.answer()) for e in examples), len(examples))
     with_one = int(np.count_nonzero(found.codes >= 0))
     if len(examples) and not FEWEST_A_LABEL * len(found.names) <= with_one > 0:
@@ -56,22 +56,25 @@ def labels(examples: Sequence[Example], key: str, where: str) -> Column:
     return found
 
 
-def values(examples: Sequence[Example], key: str, where: str) -> Column:
-    """What the rows have under `key`, as text; ContentError when none has it."""
+def values(examples: Sequence[Example], key: str, where: str, words: Sequence[str] = ()) -> Column:
+    """What the rows have under `key`, as text; ContentError when none has it.
+
+    `words` are what `where` may say instead of a key, for the error to name.
+    """
     found = _column((_text(e.metadata.get(key)) for e in examples), len(examples))
     if len(examples) and not found.names:
-        raise _absent(examples, key, where)
+        raise _absent(examples, key, where, words)
     return found
 
 
 def sort_values(
-    examples: Sequence[Example], key: str, where: str, role: str
+    examples: Sequence[Example], key: str, where: str, role: str, words: Sequence[str] = ()
 ) -> tuple[NDArray[np.float64], list[Finding]]:
     """(numbers to order rows by [rows], findings). Numbers stand for themselves, ISO dates for seconds since 1970.
 
     A row without a usable value has minus infinity and is told; a date without a zone is taken as UTC. Dates among
     numbers, or the other way round, cannot be ordered: what the first row has is what all must have.
-    ContentError when no row has the key.
+    ContentError when no row has the key, which names `words` too: what `where` may say instead of a key.
     """
     order = np.full(len(examples), -math.inf)
     kind, given = "", False
@@ -86,7 +89,7 @@ def sort_values(
         else:
             bad.append(example.origin)
     if len(examples) and not given:
-        raise _absent(examples, key, where)
+        raise _absent(examples, key, where, words)
     if not bad:
         return order, []
     wanted = {"date": "an ISO date", "number": "a number", "": "an ISO date (2026-01-31, 2026-01-31T09:30Z) or number"}
@@ -137,14 +140,14 @@ def _sortable(value: Any) -> tuple[str, float] | None:
     return None
 
 
-def _absent(examples: Sequence[Example], key: str, where: str) -> ContentError:
+def _absent(examples: Sequence[Example], key: str, where: str, words: Sequence[str]) -> ContentError:
     return ContentError(
-        f"no row has the key '{key}' that {where} names", where=where, mend=f"name a key of the rows; "
-        f"{_keys(examples, key)}",
+        f"no row has the key '{key}' that {where} names", where=where,
+        mend=f"name a key of the rows; {_keys(examples, key, words)}",
     )  # fmt: skip
 
 
-def _keys(examples: Sequence[Example], key: str = "") -> str:
+def _keys(examples: Sequence[Example], key: str = "", words: Sequence[str] = ()) -> str:
     """The keys that rows have besides what is trained on."""
-    known = {name for example in islice(examples, _LOOKED_AT) for name in example.metadata}
+    known = {name for example in islice(examples, _LOOKED_AT) for name in example.metadata} | {*words}
     return nearest(key, known) if known else "these rows have none besides what is trained on"

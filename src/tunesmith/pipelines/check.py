@@ -25,7 +25,7 @@ from ..models.tokenizer import tokenizer as load_tokenizer
 from .check_kinds import Part, all_rows, audit_kind, parts
 from .forecast import forecast
 from .prepare import Prepared, blocked, length_limit, prepare
-from .read_recipe import read_recipe
+from .read_recipe import placed, read_recipe
 from .recipe import RunSpec
 
 
@@ -120,7 +120,8 @@ class Checked:
 
 def check_recipe(path: Path) -> Checked:
     """Everything a recipe names, as a run would see it."""
-    return _checked(prepare(read_recipe(path), path.parent, keep_tokens=False))
+    with placed(path):
+        return _checked(prepare(read_recipe(path), path.parent, keep_tokens=False))
 
 
 def check_files(request: Request) -> Checked:

@@ -26,7 +26,6 @@ from ..data.kinds import View, better, joined, worse
 from ..data.language import Languages
 from ..data.lengths import Lengths
 from ..data.load import METHODS, Loaded
-from ..data.look import look
 from ..data.quality import quality
 from ..data.rows import Joined
 from ..data.template import TemplateError
@@ -82,10 +81,9 @@ def audit_kind(spec: RunSpec, train: Sequence[Loaded], test: Loaded | None, toke
     _repeats(spec, rows, audit)
     _leaks(spec, rows, test.records if test else [], audit)
     diversity = DiversityLook()
-    audit.findings += look(View(rows, better), (Languages(), diversity))
-    audit.diversity = diversity.result().as_json()
     beside = (*_ANSWERED, *_FEW) if kind == "text" else _ANSWERED
-    audit.findings += [f for f in quality(View(rows, better)) if f.code not in beside]
+    audit.findings += [f for f in quality(View(rows, better), (Languages(), diversity)) if f.code not in beside]
+    audit.diversity = diversity.result().as_json()
     audit.findings += kind_checks.OF_KIND[kind](rows) if kind in kind_checks.OF_KIND else ()
     _tokens(rows, tokenizer, limit, audit)
     return audit

@@ -43,9 +43,12 @@ class Journey:
         """Read and check the data before anything is created, then create the run's folder."""
         prepared = self._world.main_first(self._prepared)
         if needs_test and not prepared.test.examples:
+            drawn = isinstance(prepared.spec.data.test, float)
             raise ContentError(
-                "the recipe names no test file: nothing could be proved",
-                mend="add data.test, or use `tunesmith train`",
+                "no test row could be drawn: nothing could be proved"
+                if drawn
+                else "the recipe names no test file: nothing could be proved",
+                mend="give data.test a file, or a share of rows that can be held out, or use `tunesmith train`",
             )
         spec = prepared.spec
         number_type = precision.choose(spec.training.precision)

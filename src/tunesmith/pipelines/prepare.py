@@ -26,7 +26,6 @@ from ..data.hub import local
 from ..data.language import Languages
 from ..data.lengths import Lengths
 from ..data.load import Loaded, Reader, load
-from ..data.look import look
 from ..data.mix import capped, mixture, over_cap, repetitions
 from ..data.repeats import near_validation
 from ..data.rows import Joined, RowStore, pick
@@ -152,10 +151,12 @@ class _Preparation:
         training = self._training()
         test = self._one_file(data.test, "test") if isinstance(data.test, SourceSpec) else self._drawn_test(training)
         separate = self._one_file(data.validation, "validation") if isinstance(data.validation, SourceSpec) else ()
-        sift(training, separate, test, data, self.audit)
+        diversity = DiversityLook()
+        looks = (Languages(), SystemPrompts(), SpecialTokens(self.tokenizer), diversity)
+        sift(training, separate, test, data, self.audit, looks)
+        self.audit.diversity = diversity.result().as_json()
         self.audit.findings += places.outside((f.path for f in self.audit.files), self.folder)
         train = training.examples
-        self._look(train)
         rows, kept = self._tokenize(train, check_prompts=True)
         validation_rows, _ = self._tokenize(separate)
         test_rows, _ = self._tokenize(test, last_only=True)
@@ -198,12 +199,6 @@ class _Preparation:
         if not seen and not self.audit.blocking:
             self.audit.add(Finding("no_rows", "block", "no training row is left", "give more rows"))
         return rows, repeats
-
-    def _look(self, train: Sequence[Example]) -> None:
-        diversity = DiversityLook()
-        looks = (Languages(), SystemPrompts(), SpecialTokens(self.tokenizer), diversity)
-        self.audit.findings += look(train, looks)
-        self.audit.diversity = diversity.result().as_json()
 
     def _training(self) -> Training:
         sources = self.spec.data.train

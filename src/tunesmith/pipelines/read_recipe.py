@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -49,6 +49,20 @@ def read_recipe(path: Path, settings: Sequence[str] = (), environment: Mapping[s
     except ValidationError as error:
         raise explained(error, path, located, values, overrides) from None
     return _absolute(spec, path.parent.resolve(), environment)
+
+
+@contextmanager
+def placed(path: Path) -> Iterator[None]:
+    """An error of the block that names a key of the recipe (`data.split.group`) gets the file and line of that key."""
+    try:
+        yield
+    except ContentError as error:
+        keys = _path((error.where or "").split("."))
+        if len(keys) > 1 and keys[0] in RunSpec.model_fields:
+            located = _read(path)
+            if keys[:2] in located.lines:
+                error.where = f"{path}:{located.line(keys)} ({error.where})"
+        raise
 
 
 def _read(path: Path) -> Located:

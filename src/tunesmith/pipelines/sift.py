@@ -15,6 +15,7 @@ from ..data.config import DataSpec
 from ..data.hub import local
 from ..data.keys import Keys, overlapping
 from ..data.labels import label_counts
+from ..data.look import Look
 from ..data.quality import quality
 from ..data.repeats import Held, Repeats
 from ..data.rows import pick
@@ -45,9 +46,13 @@ class Training:
 
 
 def sift(
-    training: Training, validation: Sequence[Example], test: Sequence[Example], data: DataSpec, audit: Audit
-) -> None:
-    """Fill the audit and leave out what the recipe says; `validation` holds the rows of a file, not of a share."""
+    training: Training, validation: Sequence[Example], test: Sequence[Example], data: DataSpec, audit: Audit,
+    looks: Sequence[Look] = (),
+) -> None:  # fmt: skip
+    """Fill the audit and leave out what the recipe says; `validation` holds the rows of a file, not of a share.
+
+    `looks` are checks of the rows that are left, besides those of quality.
+    """
     tested, validated = Keys.of(test), Keys.of(validation)
     audit.findings += checks.held_out_overlap(overlapping(validated, tested), validation, test)
     known = set[int]()
@@ -63,7 +68,7 @@ def sift(
     same = set(overlapping(validated, tested)[0].tolist())
     _validation_leaks(validation, test, same, data, audit)
     _repeats(training, data, audit)
-    audit.findings += quality(training.examples)
+    audit.findings += quality(training.examples, looks)
 
 
 def _benchmarks(data: DataSpec, audit: Audit) -> list[Held]:
