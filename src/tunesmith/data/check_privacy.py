@@ -9,6 +9,8 @@ from typing import Literal
 from ..core.messages import Example
 from .audit import Finding, Severity
 from .pii import SECRET_KINDS, Hit, Known, mask
+from .pii import find as by_shape
+from .pii.names import Names
 from .pii.rows import find_in_rows, mask_row
 
 Policy = Literal["report", "mask", "drop"]
@@ -29,6 +31,8 @@ class Privacy:
     policy: Policy
     subject: str | None = None
     """The key of a row's metadata that names whom it is about; None takes each row for itself."""
+    names: Names | None = None
+    """What finds names and places too; None finds by shape alone."""
     known: dict[str, Known] = field(default_factory=dict)
 
     def apply(self, examples: Sequence[Example], *, train: bool) -> tuple[list[Example], list[Finding]]:
@@ -37,7 +41,7 @@ class Privacy:
         found: dict[str, list[str]] = {}
         shown: dict[str, str] = {}
         rows: list[Example | None] = list(examples)
-        for index, pieces in find_in_rows(examples):
+        for index, pieces in find_in_rows(examples, self.names.find if self.names else None):
             example = examples[index]
             for text, hits in pieces:
                 for hit in hits:
@@ -53,9 +57,10 @@ class Privacy:
 
     def _masked(self, example: Example) -> Example:
         name = example.metadata.get(self.subject) if self.subject else None
+        find = self.names.find if self.names else by_shape
         if name is None:
-            return mask_row(example)[0]
-        masked, self.known[str(name)] = mask_row(example, self.known.get(str(name)))
+            return mask_row(example, find=find)[0]
+        masked, self.known[str(name)] = mask_row(example, self.known.get(str(name)), find)
         return masked
 
 

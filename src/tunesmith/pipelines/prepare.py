@@ -115,7 +115,8 @@ class _Preparation:
     def __init__(self, spec: RunSpec, base: Base, tokenizer: Any, folder: Path | None):
         self.spec, self.tokenizer, self.folder = spec, tokenizer, folder
         self.audit = Audit()
-        self.privacy = Privacy(spec.data.personal_data, spec.data.subject)
+        names = spec.data.names.build() if spec.data.names else None
+        self.privacy = Privacy(spec.data.personal_data, spec.data.subject, names)
         self.max_length = _max_length(spec, base)
 
     def rows(self) -> tuple[Rows, list[int], Rows, Rows]:
@@ -277,7 +278,12 @@ def _resolve(
 def _fingerprint(audit: Audit, data: DataSpec) -> str:
     """Hash of every file's content and role, and of how rows are chosen from them; paths do not count."""
     chosen = data.model_dump(mode="json", exclude={"benchmarks", "waive"})
-    for name in ("near_threshold", "near_duplicates", "on_near_overlap"):  # defaults change no row of older runs
+    for name in (
+        "near_threshold",
+        "near_duplicates",
+        "on_near_overlap",
+        "names",
+    ):  # defaults change no row of older runs
         if chosen[name] == DataSpec.model_fields[name].default:
             del chosen[name]
     for source in [*chosen["train"], chosen["validation"], chosen["test"]]:

@@ -11,7 +11,8 @@ from typing import Any
 
 from ...core.messages import Example, Message
 from .hits import Hit
-from .mask import Known, mask
+from .mask import Find, Known, mask
+from .scan import find as by_shape
 from .sieve import find_all
 
 Change = Callable[[str], str]
@@ -29,11 +30,13 @@ def texts(example: Example) -> list[str]:
     return seen
 
 
-def find_in_rows(examples: Sequence[Example]) -> Iterator[tuple[int, list[tuple[str, list[Hit]]]]]:
-    """(index, texts with their finds) of every row in which something is found, in order."""
+def find_in_rows(
+    examples: Sequence[Example], find: Find | None = None
+) -> Iterator[tuple[int, list[tuple[str, Sequence[Hit]]]]]:
+    """(index, texts with their finds) of every row in which something is found, in order; by shape or by `find`."""
     pieces = [(index, text) for index, example in enumerate(examples) for text in texts(example)]
-    current, found = -1, list[tuple[str, list[Hit]]]()
-    for place, hits in find_all(text for _, text in pieces):
+    current, found = -1, list[tuple[str, Sequence[Hit]]]()
+    for place, hits in find_all(text for _, text in pieces) if find is None else _each(pieces, find):
         index, text = pieces[place]
         if index != current and found:
             yield current, found
@@ -44,9 +47,13 @@ def find_in_rows(examples: Sequence[Example]) -> Iterator[tuple[int, list[tuple[
         yield current, found
 
 
-def mask_row(example: Example, known: Known | None = None) -> tuple[Example, Known]:
+def _each(pieces: Sequence[tuple[int, str]], find: Find) -> Iterator[tuple[int, Sequence[Hit]]]:
+    return ((place, hits) for place, (_, text) in enumerate(pieces) if (hits := find(text)))
+
+
+def mask_row(example: Example, known: Known | None = None, find: Find = by_shape) -> tuple[Example, Known]:
     """A row with placeholders, and what is then known of its subject."""
-    masked = mask(texts(example), known)
+    masked = mask(texts(example), known, find)
     ready = iter(masked.texts)
     return _changed(example, lambda _: next(ready)), masked.known
 
