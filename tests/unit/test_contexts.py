@@ -91,6 +91,7 @@ def test_texts_that_hold_a_phrase() -> None:
     assert index.holding("?!").tolist() == [5]
     assert index.holding(" ").tolist() == []
     assert Lexical([]).holding("x").tolist() == []
+    assert Lexical(["a bc", "b", "b"]).holding("a b").tolist() == [], "b is a part of a word there"
 
 
 @given(st.lists(st.text("abc ", max_size=12), max_size=8), st.text("abc ", max_size=4))

@@ -102,6 +102,7 @@ def test_rows_are_sorted_as_bytes() -> None:
     high, low = identity.halves(rows)
     ordered = rows[np.lexsort((low, high))]
     assert [bytes(row) for row in ordered] == sorted(bytes(row) for row in rows)
+    assert identity.root(rows) == identity.root(rows[::-1])
 
 
 def test_a_csv_and_a_jsonl_of_the_same_rows_are_the_same_set(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ import numpy as np
 from ..core.messages import Example
 from .audit import Finding, Severity
 from .pii import SECRET_KINDS, Hit, Known, mask
+from .pii import find as by_shape
+from .pii.names import Names
 from .pii.rows import find_in_rows, mask_row
 from .rows import Joined, RowStore, pick
 
@@ -32,6 +34,8 @@ class Privacy:
     policy: Policy
     subject: str | None = None
     """The key of a row's metadata that names whom it is about; None takes each row for itself."""
+    names: Names | None = None
+    """What finds names and places too; None finds by shape alone."""
     known: dict[str, Known] = field(default_factory=dict)
 
     def apply(self, examples: Sequence[Example], *, train: bool) -> tuple[Sequence[Example], list[Finding]]:
@@ -40,7 +44,7 @@ class Privacy:
         found: dict[str, list[str]] = {}
         shown: dict[str, str] = {}
         troubled: list[int] = []
-        for index, pieces in find_in_rows(examples):
+        for index, pieces in find_in_rows(examples, self.names.find if self.names else None):
             troubled.append(index)
             origin = examples[index].origin
             for text, hits in pieces:
@@ -63,9 +67,10 @@ class Privacy:
 
     def _masked(self, example: Example) -> Example:
         name = example.metadata.get(self.subject) if self.subject else None
+        find = self.names.find if self.names else by_shape
         if name is None:
-            return mask_row(example)[0]
-        masked, self.known[str(name)] = mask_row(example, self.known.get(str(name)))
+            return mask_row(example, find=find)[0]
+        masked, self.known[str(name)] = mask_row(example, self.known.get(str(name)), find)
         return masked
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, GetJsonSchemaHandler, field_validator, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from ..core.errors import nearest
+from ..core.errors import MissingError, nearest
 from ..core.spec import Spec
 from .codes import BLOCKING
+
+if TYPE_CHECKING:
+    from .pii.names import Names
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -99,6 +102,30 @@ class CurriculumSpec(Spec):
     epoch where it has as many steps; inside a stage rows are shuffled, and rows of like length share a batch."""
 
 
+class NamesSpec(Spec):
+    """What finds names and places: Presidio over a spaCy model."""
+
+    model: str
+    """The model's package, or its folder. Its language is the one that is read."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _model_alone(cls, value: object) -> object:
+        """A bare name stands for the model."""
+        return {"model": value} if isinstance(value, str) else value
+
+    def build(self) -> Names:
+        """Load the model; MissingError where it, or the extra, is not installed."""
+        try:
+            from .pii.presidio import names
+        except ModuleNotFoundError as error:
+            raise MissingError(
+                "names and places are found by Presidio, which is not installed", where="data.names", why=str(error),
+                mend="pip install 'tunesmith[pii]', or leave data.names out",
+            ) from error  # fmt: skip
+        return names(self.model)
+
+
 class DataSpec(Spec):
     """What is trained on, validated on and tested on."""
 
@@ -131,9 +158,13 @@ class DataSpec(Spec):
     """Blocking findings that shall not stop the run: their code, and the reason that audit and report will show."""
 
     personal_data: Literal["report", "mask", "drop"] = "report"
-    """What becomes of rows with personal data or secrets (addresses, numbers, keys; not names): only a finding in the
-    audit, placeholders such as [EMAIL_1] in their place, or the row left out of training. Held-out rows are masked
-    under `mask`, so that prompts look alike, and never left out. Prompts are not masked when the model is served."""
+    """What becomes of rows with personal data or secrets (addresses, numbers, keys; names with `names`): only a finding
+    in the audit, placeholders such as [EMAIL_1] in their place, or the row left out of training. Held-out rows are
+    masked under `mask`, so that prompts look alike, and never left out. Prompts are not masked when the model is
+    served."""
+    names: NamesSpec | None = None
+    """Names and places are personal data too: the spaCy model that finds them, as `en_core_web_lg`. Needs the extra
+    `pii` (pip install 'tunesmith[pii]') and the model (python -m spacy download en_core_web_lg)."""
     subject: str | None = None
     """With personal_data: mask, the key of a row that names whom it is about: one person's address has the same
     placeholder in all their rows. None takes each row for itself."""

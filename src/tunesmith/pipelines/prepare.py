@@ -46,7 +46,7 @@ from .recipe import RunSpec
 from .sift import Training, sift
 
 LONGEST_AUTO = 4096
-_NEWER = ("near_threshold", "near_duplicates", "on_near_overlap", "split", "cap_per_label")
+_NEWER = ("near_threshold", "near_duplicates", "on_near_overlap", "split", "cap_per_label", "names")
 """Keys whose defaults change no row of the runs that were made before there were such keys."""
 
 
@@ -141,7 +141,8 @@ class _Preparation:
         self.reader = reader
         self.spec, self.tokenizer, self.folder, self.keep_tokens = spec, tokenizer, folder, keep_tokens
         self.audit = Audit()
-        self.privacy = Privacy(spec.data.personal_data, spec.data.subject)
+        names = spec.data.names.build() if spec.data.names else None
+        self.privacy = Privacy(spec.data.personal_data, spec.data.subject, names)
         self.max_length = length_limit(spec, base)
         self.curriculum: Curriculum | None = None
 

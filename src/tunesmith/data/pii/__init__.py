@@ -4,7 +4,9 @@
     email phone iban card ip ids_* secrets  one kind or group of kinds each  mask    finds to placeholders
     rows        examples instead of texts
 
-Names and places are not found: they have no shape. `DETECTORS` is the table; a new kind is a file and a line there.
+    names       names and places, which have no shape, by an analyzer        presidio  that analyzer (an extra)
+
+`DETECTORS` is the table; a new kind is a file and a line there.
 """
 
 from .hits import Detector, Hit

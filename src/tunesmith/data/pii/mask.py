@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .hits import Hit, compact
@@ -11,8 +11,10 @@ from .scan import SECRET_KINDS, find
 
 Known = Mapping[tuple[str, str], str]
 """(kind, value in one spelling) to placeholder: what a subject's earlier texts held."""
+Find = Callable[[str], Sequence[Hit]]
+"""A text to its finds."""
 
-_PLACEHOLDER = re.compile(r"\[([A-Z][A-Z0-9_]*)_([0-9]{1,9})\]")
+PLACEHOLDER = re.compile(r"\[([A-Z][A-Z0-9_]*)_([0-9]{1,9})\]")
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Masked:
     known: Known
 
 
-def mask(texts: Sequence[str], known: Known | None = None) -> Masked:
+def mask(texts: Sequence[str], known: Known | None = None, find: Find = find) -> Masked:
     """Mask the texts of one row, or of one subject's rows in turn (give `known` of the row before).
 
     Numbers go on after the highest that `known` and the texts themselves hold, so a placeholder that already stands
@@ -32,7 +34,7 @@ def mask(texts: Sequence[str], known: Known | None = None) -> Masked:
     """
     placeholders = dict(known or {})
     counters = _counters([*placeholders.values(), *texts])
-    masked = [_mask_one(text, placeholders, counters) for text in texts]
+    masked = [_mask_one(text, placeholders, counters, find) for text in texts]
     return Masked(tuple(text for text, _ in masked), tuple(kinds for _, kinds in masked), placeholders)
 
 
@@ -40,13 +42,13 @@ def _counters(texts: Sequence[str]) -> dict[str, int]:
     """The highest number of each kind among the placeholders in the texts."""
     counters: dict[str, int] = {}
     for text in texts:
-        for kind, number in _PLACEHOLDER.findall(text) if "[" in text else ():
+        for kind, number in PLACEHOLDER.findall(text) if "[" in text else ():
             counters[kind] = max(counters.get(kind, 0), int(number))
     return counters
 
 
 def _mask_one(
-    text: str, placeholders: dict[tuple[str, str], str], counters: dict[str, int]
+    text: str, placeholders: dict[tuple[str, str], str], counters: dict[str, int], find: Find
 ) -> tuple[str, tuple[str, ...]]:
     """Again until nothing is found: a placeholder is shorter than what it hides and may bring words nearer."""
     kinds: list[str] = []

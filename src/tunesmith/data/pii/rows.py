@@ -6,13 +6,14 @@ Read are what the model is shown: contents, thinking, tool calls and tool descri
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
 from ...core.messages import Example, Message
 from .hits import Hit
-from .mask import Known, mask
+from .mask import Find, Known, mask
+from .scan import find as by_shape
 from .sieve import find_all
 
 Change = Callable[[str], str]
@@ -36,16 +37,23 @@ def texts(example: Example) -> list[str]:
     return seen
 
 
-def find_in_rows(examples: Sequence[Example]) -> Iterator[tuple[int, list[tuple[str, list[Hit]]]]]:
-    """(index, texts with their finds) of every row in which something is found, in order."""
+def find_in_rows(
+    examples: Sequence[Example], find: Find | None = None
+) -> Iterator[tuple[int, list[tuple[str, Sequence[Hit]]]]]:
+    """(index, texts with their finds) of every row in which something is found, in order; by shape or by `find`."""
     pieces = ((index, text) for index, example in enumerate(examples) for text in texts(example))
-    for index, group in groupby(find_all(pieces), key=lambda find: find[0]):
+    finds = find_all(pieces) if find is None else _each(pieces, find)
+    for index, group in groupby(finds, key=lambda found: found[0]):
         yield index, [(text, hits) for _, text, hits in group]
 
 
-def mask_row(example: Example, known: Known | None = None) -> tuple[Example, Known]:
+def _each(pieces: Iterable[tuple[int, str]], find: Find) -> Iterator[tuple[int, str, Sequence[Hit]]]:
+    return ((index, text, hits) for index, text in pieces if (hits := find(text)))
+
+
+def mask_row(example: Example, known: Known | None = None, find: Find = by_shape) -> tuple[Example, Known]:
     """A row with placeholders, and what is then known of its subject."""
-    masked = mask(texts(example), known)
+    masked = mask(texts(example), known, find)
     ready = iter(masked.texts)
     return changed(example, lambda _: next(ready)), masked.known
 

@@ -60,10 +60,11 @@ def find(text: str) -> list[Hit]:
     earlier.
     """
     wanted = _wanted(signals(text))
-    return _apart([hit for detector in wanted for hit in detector.find(text)]) if wanted else []
+    return apart([hit for detector in wanted for hit in detector.find(text)]) if wanted else []
 
 
-def _apart(hits: Sequence[Hit]) -> list[Hit]:
+def apart(hits: Sequence[Hit]) -> list[Hit]:
+    """Hits without overlaps, in order: of two that overlap, the one that comes first here stays."""
     kept: list[Hit] = []
     for hit in hits:  # in the order of the table
         if all(hit.end <= other.start or other.end <= hit.start for other in kept):
