@@ -167,7 +167,7 @@ def test_offline_is_offline(tmp_path: Path, server: str) -> None:
 
 
 def test_a_recipe_names_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tunesmith.pipelines.check import check_files, check_recipe
+    from tunesmith.pipelines.check import Request, check_files, check_recipe
 
     monkeypatch.setattr(hub.constants, "HF_HOME", str(tmp_path / "hf"))
     kept = Reference.of("hf://some/rows").kept
@@ -183,7 +183,7 @@ def test_a_recipe_names_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("hf://some/rows", "question_answer", 20), ("hf://some/rows/default?split=test", "question_answer", 6)
     ]  # fmt: skip
     assert "outside_folder" not in {f.code for f in audit.findings}
-    loose = check_files([Path("hf://some/rows")], base=None, test=None, format=None)
+    loose = check_files(Request([Path("hf://some/rows")]))
     assert loose.audit.files[0].rows == 20
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from tunesmith.core.errors import ContentError, MissingError
 from tunesmith.data.load import load
-from tunesmith.pipelines.check import check_files, check_recipe
+from tunesmith.pipelines.check import Request, check_files, check_recipe
 
 ROWS = "".join(
     json.dumps({"prompt": f"What is {i} plus {i}?", "completion": f"It is {2 * i}"}) + "\n" for i in range(12)
@@ -130,5 +130,5 @@ def test_sources_outside_the_recipes_folder_are_a_remark(tmp_path: Path) -> None
         "data/rows.jsonl", "../home-shared/rows.jsonl", str(shared / "rows.jsonl"), test="../home-shared/test.jsonl"
     )
     assert both == [(str(shared / "rows.jsonl"), str(shared / "test.jsonl"))]
-    loose = check_files([shared / "rows.jsonl"], base=None, test=None, format=None).audit.findings
+    loose = check_files(Request([shared / "rows.jsonl"])).audit.findings
     assert "outside_folder" not in {f.code for f in loose}, "there is no recipe to be outside of"

@@ -41,15 +41,18 @@ def command(
     from ..pipelines.fix import fix as mend
     from ..pipelines.fix import require_possible
     from . import show, tokens
+    from .progress import Watch
 
     request = Request(files, base, test, format, column_names(columns or [], "--columns"), assistant, quick)
     if len(files) == 1 and files[0].suffix in (".yaml", ".yml"):
         _require_absent(base=base, test=test, format=format, columns=columns, assistant=assistant, fix=fix, quick=quick)
-        checked = check_recipe(files[0])
+        with Watch() as watch:
+            checked = check_recipe(files[0], watch)
     else:
         if fix:
             require_possible(request, fix)
-        checked = check_files(request)
+        with Watch() as watch:
+            checked = check_files(request, watch)
     fixed = mend(request, checked, fix) if fix else None
     facts = checked.as_json()
     facts |= {"shown": checked.shown(rows_shown)} if rows_shown else {}

@@ -9,9 +9,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from ..core.events import Event, Note, PhaseEnded, PhaseStarted, Progress, StepDone, Validated
+from ..core.events import Event, Note, PhaseEnded, PhaseStarted, Progress, StageEnded, StepDone, Validated
 from .console import State, err, say
 
+TOLD_SECONDS = 5.0
+"""What took less is not told of."""
 PLAIN_SECONDS = 10.0
 """Without a terminal a progress line appears at most this often."""
 _TITLES = {
@@ -59,6 +61,9 @@ class Watch:
             case PhaseEnded(phase, seconds):
                 self._hide()
                 say(f"  [dim]{_TITLES[phase]}: {seconds:.1f} s[/]")
+            case StageEnded(name, seconds) if seconds >= TOLD_SECONDS:
+                self._hide()
+                say(f"  [dim]{name}: {seconds:.1f} s[/]")
             case Progress(done, total, unit):
                 self._advance(done, total, unit)
             case StepDone():
@@ -71,7 +76,7 @@ class Watch:
             case Note(text, level):
                 say(f"  [yellow]note:[/] {escape(text)}" if level == "warning" else f"  {escape(text)}")
 
-    def _advance(self, done: int, total: int, note: str) -> None:
+    def _advance(self, done: int, total: int | None, note: str) -> None:
         if self._bar and self._task is not None:
             self._bar.update(
                 self._task, description="  step" if "loss" in note else "  ", completed=done, total=total, note=note,
@@ -79,7 +84,7 @@ class Watch:
             )  # fmt: skip
         elif time.monotonic() - self._last >= PLAIN_SECONDS:
             self._last = time.monotonic()
-            say(f"  {done}/{total} {note}")
+            say(f"  {done:,}{'' if total is None else f'/{total:,}'} {note}")
 
     def _hide(self) -> None:
         if self._bar and self._task is not None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
+
+T = TypeVar("T")
 
 Phase = Literal["check", "load", "score base", "train", "score tuned", "report"]
 
@@ -26,11 +30,19 @@ class PhaseEnded:
 
 
 @dataclass(frozen=True)
+class StageEnded:
+    """A part of the running phase is over; `seconds` of wall time."""
+
+    stage: str
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Progress:
-    """`done` of `total` items of the running phase, in `unit`."""
+    """`done` of `total` items of the running phase, in `unit`; None where nobody knows how many there are."""
 
     done: int
-    total: int
+    total: int | None
     unit: str
 
 
@@ -63,9 +75,25 @@ class Note:
     level: Literal["info", "warning"] = "info"
 
 
-Event = PhaseStarted | PhaseEnded | Progress | StepDone | Validated | Note
+Event = PhaseStarted | PhaseEnded | StageEnded | Progress | StepDone | Validated | Note
 Sink = Callable[[Event], None]
 
 
 def silent(event: Event) -> None:
     """A sink that drops everything."""
+
+
+@contextmanager
+def stage(sink: Sink, name: str) -> Iterator[None]:
+    """Tell how long the block took."""
+    begin = time.monotonic()
+    yield
+    sink(StageEnded(name, time.monotonic() - begin))
+
+
+def counted(items: Iterable[T], sink: Sink, unit: str, total: int | None = None) -> Iterator[T]:
+    """The items, and at every thousandth of them a word on how many there were."""
+    for number, item in enumerate(items, start=1):
+        yield item
+        if number % 1000 == 0:
+            sink(Progress(number, total, unit))

@@ -11,6 +11,7 @@ import orjson
 
 from ..core import fingerprints
 from ..core.errors import ContentError
+from ..core.events import Sink, counted, silent
 from ..core.messages import Example, Kind, Row
 from .formats import FORMATS, Format, RowError, detect, named, table
 from .raw import LIMITS, Limits, RawRow
@@ -89,20 +90,21 @@ class Loaded:
 
 def load(
     path: Path, *, format: str | None = None, limit: int | None = None, columns: Mapping[str, str] | None = None,
-    assistant: str | None = None, limits: Limits = LIMITS, reader: Reader = rows,
+    assistant: str | None = None, limits: Limits = LIMITS, reader: Reader = rows, sink: Sink = silent,
 ) -> Loaded:  # fmt: skip
     """Read a file of rows.
 
     The first row that a format recognises decides the file's format, unless `format` names one. `columns` gives the
     format's keys by the file's names for them; `assistant` is who answers in a transcript; `reader` gives the file's
-    rows, all of them or a sample.
+    rows, all of them or a sample; `sink` hears how many there were.
     Raises MissingError, ContentError for a file that cannot be read at all, UsageError for an unknown format.
     """
     formats, names = table(assistant), dict(columns or {})
     chosen = named(format, formats) if format else None
     records: RowStore[Row] = RowStore()
     problems: list[Problem] = []
-    for raw in raw_rows(path, format=format, columns=names, limits=limits, reader=reader):
+    found = raw_rows(path, format=format, columns=names, limits=limits, reader=reader)
+    for raw in counted(found, sink, f"rows of {path.name} read"):
         if limit is not None and len(records) + len(problems) >= limit:
             break
         if len(problems) >= limits.problems:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple, Protocol
 
+from ..core.events import Progress, Sink, StageEnded, silent
 from ..core.messages import Example
 from .audit import Finding
 from .repeats import prompt_text
@@ -61,13 +63,22 @@ def portions(examples: Sequence[Example], size: int = PORTION) -> Iterator[list[
         yield portion
 
 
-def look(examples: Sequence[Example], looks: Sequence[Look]) -> Iterator[Finding]:
-    """Show all rows to all checks, in one go; then what each found."""
+def look(examples: Sequence[Example], looks: Sequence[Look], sink: Sink = silent) -> Iterator[Finding]:
+    """Show all rows to all checks, in one go; then what each found. The sink hears how long each took."""
+    took = dict.fromkeys(looks, 0.0)
+    done = 0
     for portion in portions(examples):
         for one in looks:
+            begin = time.monotonic()
             one.see(portion)
+            took[one] += time.monotonic() - begin
+        done += len(portion)
+        sink(Progress(done, len(examples), "rows looked at"))
     for one in looks:
-        yield from one.findings()
+        begin = time.monotonic()
+        found = list(one.findings())
+        sink(StageEnded(type(one).__name__, took[one] + time.monotonic() - begin))
+        yield from found
 
 
 class Places:

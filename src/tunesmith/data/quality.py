@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ..core.events import Sink, silent
 from ..core.messages import Example
 from .audit import Finding
 from .json_answers import JsonAnswers
@@ -25,13 +26,15 @@ NARROWEST = 0.35
 """The least interquartile range of log lengths: rows of one template would make every other length an outlier."""
 
 
-def quality(examples: Sequence[Example], more: Sequence[Look] = ()) -> Iterator[Finding]:
+def quality(
+    examples: Sequence[Example], more: Sequence[Look] = (), sink: Sink = silent
+) -> Iterator[Finding]:  # fmt: skip
     """Every check of this module, and `more` checks with them, in one pass over the rows."""
     looks: tuple[Look, ...] = (
         Labels(examples), Lengths(examples), refusals(), boilerplate(), broken_encoding(), repetition(),
         JsonAnswers(examples), *more,
     )  # fmt: skip
-    yield from look(examples, looks)
+    yield from look(examples, looks, sink)
 
 
 class Lengths:

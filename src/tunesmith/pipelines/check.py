@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import UsageError
+from ..core.events import Sink, silent
 from ..core.messages import Example, Row
 from ..data.audit import Audit
 from ..data.config import DataSpec, SourceSpec
@@ -118,20 +119,20 @@ class Checked:
             raise blocked(self.audit.blocking)
 
 
-def check_recipe(path: Path) -> Checked:
-    """Everything a recipe names, as a run would see it."""
+def check_recipe(path: Path, sink: Sink = silent) -> Checked:
+    """Everything a recipe names, as a run would see it. The sink hears how far it is."""
     with placed(path):
-        return _checked(prepare(read_recipe(path), path.parent, keep_tokens=False))
+        return _checked(prepare(read_recipe(path), path.parent, keep_tokens=False, sink=sink))
 
 
-def check_files(request: Request) -> Checked:
-    """Loose files of any kind of rows."""
+def check_files(request: Request, sink: Sink = silent) -> Checked:
+    """Loose files of any kind of rows. The sink hears how far it is."""
     spec, sampler = request.spec(), Sampler() if request.quick else None
     reader = sampler or source_rows
     try:
-        checked = _checked(prepare(spec, keep_tokens=False, reader=reader))
+        checked = _checked(prepare(spec, keep_tokens=False, reader=reader, sink=sink))
     except OtherKindError as refusal:
-        checked = _other_kind(spec, refusal, reader)
+        checked = _other_kind(spec, refusal, reader, sink)
     return replace(checked, sampled=sampler)
 
 
@@ -146,20 +147,20 @@ def _checked(prepared: Prepared) -> Checked:
     )  # fmt: skip
 
 
-def _other_kind(spec: RunSpec, refusal: OtherKindError, reader: Reader) -> Checked:
+def _other_kind(spec: RunSpec, refusal: OtherKindError, reader: Reader, sink: Sink) -> Checked:
     """Files of another kind than supervised; `refusal` where only a test file is."""
     base = find(spec.base)
     tokenizer = load_tokenizer(base, PLAIN_TEMPLATE)
-    train = [_loaded(source, reader) for source in spec.data.train]
+    train = [_loaded(source, reader, sink) for source in spec.data.train]
     if all(file.kind == "supervised" for file in train):
         raise refusal
-    test = _loaded(spec.data.test, reader) if isinstance(spec.data.test, SourceSpec) else None
+    test = _loaded(spec.data.test, reader, sink) if isinstance(spec.data.test, SourceSpec) else None
     audit = audit_kind(spec, train, test, tokenizer, length_limit(spec, base))
     return Checked(spec, base, tokenizer, audit, all_rows(train), lambda row: parts(row, tokenizer), trainable=False)
 
 
-def _loaded(source: SourceSpec, reader: Reader) -> Loaded:
+def _loaded(source: SourceSpec, reader: Reader, sink: Sink) -> Loaded:
     return load(
         local(source.path), format=source.format, limit=source.limit, columns=source.columns,
-        assistant=source.assistant, reader=reader,
+        assistant=source.assistant, reader=reader, sink=sink,
     )  # fmt: skip

@@ -60,7 +60,7 @@ class Journey:
         if self._world.main and self._out.exists() and not self._resume:
             RunDir.create(self._out, resume=False)  # says what is in the way, before any work is done
         with self._phase("check"):
-            prepared = prepare(self._wanted, self._folder)
+            prepared = prepare(self._wanted, self._folder, sink=self._sink)
             prepared.require_clean()
             require_possible(prepared, self._world)
         return prepared

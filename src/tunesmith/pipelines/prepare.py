@@ -12,6 +12,7 @@ import numpy as np
 
 from ..core import fingerprints
 from ..core.errors import ContentError, UsageError
+from ..core.events import Sink, counted, silent, stage
 from ..core.messages import Example
 from ..data import checks, identity, places
 from ..data.audit import Audit, FileFacts, Finding, TokenFacts
@@ -93,18 +94,19 @@ class Prepared:
 
 
 def prepare(
-    spec: RunSpec, folder: Path | None = None, *, keep_tokens: bool = True, reader: Reader = source_rows
+    spec: RunSpec, folder: Path | None = None, *, keep_tokens: bool = True, reader: Reader = source_rows,
+    sink: Sink = silent,
 ) -> Prepared:  # fmt: skip
     """Read, check, split and tokenize. Findings are in the audit; call `require_clean` before training.
 
     `folder` is that of the recipe's file, where there is one: sources outside it are told. Without `keep_tokens` the
     rows' tokens are counted and not kept: for an audit of more than fits on the disk twice. `reader` gives the rows of
-    the files, all of them or a sample.
+    the files, all of them or a sample. `sink` hears how far it is and how long each stage took.
     """
     base = find(spec.base)
     _compatible(spec, base)
     tokenizer = load_tokenizer(base, PLAIN_TEMPLATE)
-    workbench = _Preparation(spec, base, tokenizer, folder, keep_tokens, reader)
+    workbench = _Preparation(spec, base, tokenizer, folder, keep_tokens, reader, sink)
     train, repeats, validation, test = workbench.rows()
     metrics = resolve_metrics(spec.evaluation, [e.answer() for e in test.examples])
     gate.check_names(spec.gate, [*(m.name for m in metrics), *sorted(LOWER_IS_BETTER)])
@@ -136,9 +138,10 @@ class _Preparation:
     """The steps from files to rows, and the audit they fill."""
 
     def __init__(
-        self, spec: RunSpec, base: Base, tokenizer: Any, folder: Path | None, keep_tokens: bool, reader: Reader
+        self, spec: RunSpec, base: Base, tokenizer: Any, folder: Path | None, keep_tokens: bool, reader: Reader,
+        sink: Sink,
     ):  # fmt: skip
-        self.reader = reader
+        self.reader, self.sink = reader, sink
         self.spec, self.tokenizer, self.folder, self.keep_tokens = spec, tokenizer, folder, keep_tokens
         self.audit = Audit()
         names = spec.data.names.build() if spec.data.names else None
@@ -149,16 +152,19 @@ class _Preparation:
     def rows(self) -> tuple[Rows, list[int], Rows, Rows]:
         """(training rows, how often each is seen, validation rows, test rows)."""
         data = self.spec.data
-        training = self._training()
+        with stage(self.sink, "reading"):
+            training = self._training()
         test = self._one_file(data.test, "test") if isinstance(data.test, SourceSpec) else self._drawn_test(training)
         separate = self._one_file(data.validation, "validation") if isinstance(data.validation, SourceSpec) else ()
         diversity = DiversityLook()
         looks = (Languages(), SystemPrompts(), SpecialTokens(self.tokenizer), diversity)
-        sift(training, separate, test, data, self.audit, looks)
-        self.audit.diversity = diversity.result().as_json()
+        sift(training, separate, test, data, self.audit, looks, self.sink)
+        with stage(self.sink, "diversity"):
+            self.audit.diversity = diversity.result().as_json()
         self.audit.findings += places.outside((f.path for f in self.audit.files), self.folder)
         train = training.examples
-        rows, kept = self._tokenize(train, check_prompts=True)
+        with stage(self.sink, "tokens"):
+            rows, kept = self._tokenize(train, check_prompts=True)
         validation_rows, _ = self._tokenize(separate)
         test_rows, _ = self._tokenize(test, last_only=True)
         if isinstance(data.validation, float):
@@ -216,19 +222,19 @@ class _Preparation:
         try:
             loaded: Loaded = load(
                 local(source.path), format=source.format, limit=source.limit, columns=source.columns,
-                assistant=source.assistant, reader=self.reader,
+                assistant=source.assistant, reader=self.reader, sink=self.sink,
             )  # fmt: skip
         except UsageError as error:  # an unknown format's name: here it stands in a recipe, not on the command line
             raise ContentError(error.what, where=f"data.{role}", mend=error.mend) from None
+        with stage(self.sink, "fingerprints"):
+            root = identity.root(identity.digests(loaded.records))
         self.audit.files.append(
-            FileFacts(
-                source.path, role, loaded.format, loaded.rows, len(loaded.records), loaded.sha256,
-                identity.root(identity.digests(loaded.records)),
-            )
-        )  # fmt: skip
+            FileFacts(source.path, role, loaded.format, loaded.rows, len(loaded.records), loaded.sha256, root)
+        )
         self.audit.findings += checks.bad_rows(loaded)
         # Before all else that looks at rows: two prompts that masking makes equal are equal to the model.
-        examples, findings = self.privacy.apply(loaded.require_supervised(), train=role == "train")
+        with stage(self.sink, "personal data"):
+            examples, findings = self.privacy.apply(loaded.require_supervised(), train=role == "train")
         self.audit.findings += findings
         return examples
 
@@ -257,7 +263,8 @@ class _Preparation:
         prompts = Prompts(self.tokenizer, len(examples) if check_prompts else 0, self.spec.seed)
         store, pieces = TokenStore(keep=self.keep_tokens), RowStore[Example]()
         owners, places = array("q"), array("q")
-        for index, (example, shown) in enumerate(encode_rows(self.tokenizer, examples)):
+        encoded_rows = counted(encode_rows(self.tokenizer, examples), self.sink, "rows tokenized", len(examples))
+        for index, (example, shown) in enumerate(encoded_rows):
             fit = fitting.take(example, shown)
             prompts.see(index, fit)
             for piece, encoded in fit:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ..core.events import Sink, silent, stage
 from ..core.messages import Example
 from ..data import checks, repeats
 from ..data.audit import Audit
@@ -47,7 +48,7 @@ class Training:
 
 def sift(
     training: Training, validation: Sequence[Example], test: Sequence[Example], data: DataSpec, audit: Audit,
-    looks: Sequence[Look] = (),
+    looks: Sequence[Look] = (), sink: Sink = silent,
 ) -> None:  # fmt: skip
     """Fill the audit and leave out what the recipe says; `validation` holds the rows of a file, not of a share.
 
@@ -64,11 +65,13 @@ def sift(
         else:
             known |= set(pairs[0].tolist())
     withheld = [*repeats.held(test, "test"), *repeats.held(validation, "validation"), *_benchmarks(data, audit)]
-    _leaks(training, withheld, known, data, audit)
-    same = set(overlapping(validated, tested)[0].tolist())
-    _validation_leaks(validation, test, same, data, audit)
-    _repeats(training, data, audit)
-    audit.findings += quality(training.examples, looks)
+    with stage(sink, "near-duplicates"):
+        _leaks(training, withheld, known, data, audit)
+        same = set(overlapping(validated, tested)[0].tolist())
+        _validation_leaks(validation, test, same, data, audit)
+        _repeats(training, data, audit)
+    with stage(sink, "looks"):
+        audit.findings += quality(training.examples, looks, sink)
 
 
 def _benchmarks(data: DataSpec, audit: Audit) -> list[Held]:
