@@ -75,7 +75,7 @@ class Example(BaseModel):
         return prompt_key(self.prompt())
 
     def _last_assistant(self) -> int:
-        return max(i for i, m in enumerate(self.messages) if m.role == "assistant")
+        return next(i for i in range(len(self.messages) - 1, -1, -1) if self.messages[i].role == "assistant")
 
 
 class Preference(BaseModel):

@@ -191,9 +191,9 @@ def _portions(texts: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
     """(index of the first, texts) with about CHARACTERS_AT_ONCE characters each."""
     portion: list[str] = []
     begin = size = 0
-    for index in range(len(texts)):
-        portion.append(texts[index])
-        size += len(portion[-1])
+    for index, text in enumerate(texts):
+        portion.append(text)
+        size += len(text)
         if size >= CHARACTERS_AT_ONCE:
             yield begin, portion
             begin, portion, size = index + 1, [], 0

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from ..core import fingerprints
-from ..core.messages import Kind, Labelled, Message, Preference
+from ..core.messages import Example, Kind, Labelled, Message, Preference
 from . import checks
 from .audit import Finding
 from .keys import Keys
-from .kinds import View, joined
-from .rows import pick
+from .kinds import joined
+from .rows import Mapped, pick
 
 LONGER_SHARE, ENOUGH_PAIRS = 0.7, 50
 RAREST_LABEL = 0.1
@@ -76,15 +76,15 @@ def labelled(rows: Sequence[Labelled]) -> Iterator[Finding]:
 OF_KIND: dict[Kind, Callable[[Sequence[Any]], Iterator[Finding]]] = {"preference": preference, "labelled": labelled}
 
 
-def comparable(rows: Sequence[Any]) -> list[View]:
+def comparable(rows: Sequence[Any]) -> list[Sequence[Example]]:
     """The rows, joined, that can repeat each other: all, but of labelled rows the good and the bad apart."""
     if not rows or not isinstance(rows[0], Labelled):
-        return [View(rows, joined)]
+        return [Mapped(rows, joined)]
     good = np.fromiter((row.label for row in rows), bool, len(rows))
-    return [View(pick(rows, np.flatnonzero(side)), joined) for side in (good, ~good)]
+    return [Mapped(pick(rows, np.flatnonzero(side)), joined) for side in (good, ~good)]
 
 
-def duplicates(view: View, keys: Keys) -> Iterator[Finding]:
+def duplicates(view: Sequence[Example], keys: Keys) -> Iterator[Finding]:
     """Exact repetitions; rows that only share a prompt are what such sets are made of."""
     yield from (found for found in checks.duplicates(view, keys) if found.code == "duplicate_rows")
 

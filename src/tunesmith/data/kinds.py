@@ -2,34 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, overload
-
 from ..core.messages import Example, Labelled, Message, Preference, Prompt, Row, Text
 
 NOTHING = Message(role="assistant", content="")
-
-
-class View(Sequence[Example]):
-    """Rows as conversations, each made when it is read: no second copy of a set is ever in memory."""
-
-    def __init__(self, rows: Sequence[Any], shown: Callable[[Any], Example]):
-        self.rows, self.shown = rows, shown
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __iter__(self) -> Iterator[Example]:
-        return map(self.shown, self.rows)
-
-    @overload
-    def __getitem__(self, index: int) -> Example: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Example]: ...
-    def __getitem__(self, index: int | slice) -> Example | Sequence[Example]:
-        if isinstance(index, slice):
-            return View(self.rows[index], self.shown)
-        return self.shown(self.rows[index])
 
 
 def joined(row: Row) -> Example:

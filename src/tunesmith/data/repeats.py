@@ -6,10 +6,10 @@ System turns are left out of every text: rows that share a long one would all lo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
@@ -21,29 +21,11 @@ from .audit import FileFacts, Finding
 from .dedup import Pairs
 from .formats import RowError, detect
 from .keys import Keys
+from .rows import Mapped
 from .source import rows
 
 QUESTION_KEYS = ("question", "prompt", "problem", "query", "input", "instruction", "sentence", "text")
 """Where benchmarks keep what is asked, the first that a row has."""
-
-
-class Texts(Sequence[str]):
-    """The texts of rows, made one at a time when they are read: a second copy of a gigabyte is never in memory."""
-
-    def __init__(self, examples: Sequence[Example], text: Callable[[Example], str]):
-        self.examples, self.text = examples, text
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[str]: ...
-    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
-        if isinstance(index, slice):
-            return Texts(self.examples[index], self.text)
-        return self.text(self.examples[index])
 
 
 def row_text(example: Example) -> str:
@@ -95,8 +77,8 @@ def find_repeats(examples: Sequence[Example], threshold: float) -> Repeats:
     The answer counts for itself as well because rows of one template often differ in little else: "Weather in Oslo?"
     and "Weather in Rome?" with their own answers are two examples. An answer of up to three words must be the same.
     """
-    pairs = dedup.near_pairs(Texts(examples, row_text), threshold)
-    answers = Texts(examples, Example.answer)
+    pairs = dedup.near_pairs(Mapped(examples, row_text), threshold)
+    answers = Mapped(examples, Example.answer)
     alike = dedup.jaccard(answers, answers, pairs.left, pairs.right) >= threshold
     both = zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)
     alike |= np.array([not answers[i] and not answers[j] for i, j in both], bool)
@@ -181,7 +163,7 @@ def leaks(examples: Sequence[Example], withheld: Sequence[Held], threshold: floa
     """At most one for each row and role."""
     if not withheld or not examples:
         return []
-    texts = Texts(examples, prompt_text)
+    texts = Mapped(examples, prompt_text)
     signed = dedup.sign(texts, threshold)
     found: list[Leak] = []
     for role in dict.fromkeys(h.role for h in withheld):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any, Generic, TypeVar, overload
 
@@ -17,7 +18,27 @@ R = TypeVar("R", bound=Row)
 T = TypeVar("T")
 
 
-class RowStore(Sequence[R], Generic[R]):
+class Lazy(Sequence[T], ABC, Generic[T]):
+    """A sequence whose items are made when they are read. Slices are views."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def at(self, place: int) -> T:
+        """The item at a place from 0 to the length."""
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[T]: ...
+    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
+        if isinstance(index, slice):
+            return pick(self, range(len(self))[index])
+        return self.at(range(len(self))[index])
+
+
+class RowStore(Lazy[R], Generic[R]):
     """Rows of one kind, each made anew from its JSON when it is read: about ten microseconds.
 
     Read them in order where you can, and do not keep them. Two reads of a row give equal objects, not the same.
@@ -39,14 +60,9 @@ class RowStore(Sequence[R], Generic[R]):
     def __len__(self) -> int:
         return len(self._spool)
 
-    @overload
-    def __getitem__(self, index: int) -> R: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[R]: ...
-    def __getitem__(self, index: int | slice) -> R | Sequence[R]:
-        if isinstance(index, slice):
-            return pick(self, range(len(self))[index])
-        return self._row(self._spool[range(len(self))[index]])
+    def at(self, place: int) -> R:
+        """The row at a place."""
+        return self._row(self._spool[place])
 
     def __iter__(self) -> Iterator[R]:
         return map(self._row, self._spool)
@@ -61,7 +77,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
-class Picked(Sequence[T], Generic[T]):
+class Picked(Lazy[T], Generic[T]):
     """Some items of another sequence, in the order of `places` (int64 [N])."""
 
     def __init__(self, whole: Sequence[T], places: NDArray[np.int64]):
@@ -70,14 +86,9 @@ class Picked(Sequence[T], Generic[T]):
     def __len__(self) -> int:
         return len(self._places)
 
-    @overload
-    def __getitem__(self, index: int) -> T: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[T]: ...
-    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
-        if isinstance(index, slice):
-            return Picked(self._whole, self._places[index])
-        return self._whole[int(self._places[index])]
+    def at(self, place: int) -> T:
+        """The item at a place."""
+        return self._whole[int(self._places[place])]
 
     def __iter__(self) -> Iterator[T]:
         return (self._whole[place] for place in self._places.tolist())
@@ -87,7 +98,7 @@ class Picked(Sequence[T], Generic[T]):
         return Picked(self._whole, self._places[places])
 
 
-class Joined(Sequence[T], Generic[T]):
+class Joined(Lazy[T], Generic[T]):
     """Several sequences one behind the other."""
 
     def __init__(self, parts: Sequence[Sequence[T]]):
@@ -97,20 +108,31 @@ class Joined(Sequence[T], Generic[T]):
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
-    @overload
-    def __getitem__(self, index: int) -> T: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[T]: ...
-    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
-        if isinstance(index, slice):
-            return pick(self, range(len(self))[index])
-        place = range(len(self))[index]
+    def at(self, place: int) -> T:
+        """The item at a place."""
         part = int(np.searchsorted(self._ends, place, side="right"))
         return self._parts[part][place - (int(self._ends[part - 1]) if part else 0)]
 
     def __iter__(self) -> Iterator[T]:
         for part in self._parts:
             yield from part
+
+
+class Mapped(Lazy[T], Generic[T]):
+    """What a function makes of each item of another sequence: a second copy of a gigabyte is never in memory."""
+
+    def __init__(self, items: Sequence[Any], function: Callable[[Any], T]):
+        self._items, self._function = items, function
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def at(self, place: int) -> T:
+        """What is made of the item at a place."""
+        return self._function(self._items[place])
+
+    def __iter__(self) -> Iterator[T]:
+        return map(self._function, self._items)
 
 
 def pick(whole: Sequence[T], places: Iterable[int] | NDArray[np.int64]) -> Sequence[T]:

@@ -12,6 +12,7 @@ import weakref
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Lock
 from typing import BinaryIO
 
 from ..core import files
@@ -22,10 +23,11 @@ _READ = 1 << 20
 
 
 class Spool:
-    """Records in the order in which they were appended, read by their number."""
+    """Records in the order in which they were appended, read by their number; from several threads if need be."""
 
     def __init__(self, in_memory: int = IN_MEMORY) -> None:
         self._in_memory = in_memory
+        self._lock = Lock()
         self._waiting = bytearray()
         self._file: BinaryIO | None = None  # until the memory allowed is used up
         self._written = 0
@@ -41,10 +43,11 @@ class Spool:
 
     def append(self, record: bytes) -> None:
         """One more record. OutputError where the disk takes no more."""
-        self._waiting += record
-        self._bounds.append(self._bounds[-1] + len(record))
-        if len(self._waiting) >= (self._in_memory if self._file is None else _READ):
-            self._flush()
+        with self._lock:
+            self._waiting += record
+            self._bounds.append(self._bounds[-1] + len(record))
+            if len(self._waiting) >= (self._in_memory if self._file is None else _READ):
+                self._flush()
 
     def __getitem__(self, number: int) -> bytes:
         return self._between(self._bounds[number], self._bounds[number + 1])
@@ -62,9 +65,10 @@ class Spool:
             first = last
 
     def _between(self, start: int, end: int) -> bytes:
-        if start >= self._written:
-            return bytes(self._waiting[start - self._written : end - self._written])
-        file = self._file if end <= self._written and self._file else self._flush()
+        with self._lock:
+            if start >= self._written:
+                return bytes(self._waiting[start - self._written : end - self._written])
+            file = self._file if end <= self._written and self._file else self._flush()
         parts = []
         while start < end:
             part = os.pread(file.fileno(), end - start, start)
@@ -80,9 +84,9 @@ class Spool:
             left = memoryview(bytes(self._waiting))
             while left:
                 left = left[file.write(left) :]
-        self._file = file
-        self._written += len(self._waiting)
-        self._waiting = bytearray()
+            self._file = file
+            self._written += len(self._waiting)
+            self._waiting = bytearray()
         return file
 
     def _opened(self) -> BinaryIO:

@@ -110,7 +110,7 @@ def render_unrolled(
     try:
         return [(example, render_example(tokenizer, example, escape))]
     except ShownOtherwiseError:
-        pieces = [_piece(example, i) for i, m in enumerate(example.messages) if m.learned]
+        pieces = [piece_of(example, i) for i, m in enumerate(example.messages) if m.learned]
     return [(piece, _render_piece(tokenizer, piece, escape)) for piece in pieces]
 
 
@@ -149,7 +149,7 @@ def special_tokens(tokenizer: Tokenizer) -> dict[int, str]:
     return named | {i: token.content for i, token in tokenizer.added_tokens_decoder.items() if token.special}
 
 
-def _piece(example: Example, index: int) -> Example:
+def piece_of(example: Example, index: int) -> Example:
     """The row up to turn `index`, which alone carries weight."""
     earlier = [m.model_copy(update={"weight": 0.0}) if m.learned else m for m in example.messages[:index]]
     return example.model_copy(update={"messages": (*earlier, example.messages[index])})

@@ -7,9 +7,7 @@ prompt that is served, token for token.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice, pairwise
 from typing import Any
@@ -71,20 +69,13 @@ def encode(tokenizer: Tokenizer, examples: Sequence[Example]) -> list[Encoded | 
 def encode_rows(
     tokenizer: Tokenizer, examples: Iterable[Example], portion: int = 512
 ) -> Iterator[tuple[Example, Pieces | TemplateError]]:
-    """Every row with what `encode_unrolled` makes of it, in order, some rows at a time.
-
-    A second thread cuts one portion into tokens, outside Python's lock, while the next is being rendered.
-    """
+    """Every row with what `encode_unrolled` makes of it, in order, some rows at a time."""
     rows, escape = iter(examples), escape_for(tokenizer)
-    waiting: deque[tuple[list[Example], list[_Shown], Future[list[Encoded]]]] = deque()
-    with ThreadPoolExecutor(1) as worker:
-        while some := list(islice(rows, portion)):
-            shown = [_shown(tokenizer, example, escape) for example in some]
-            waiting.append((some, shown, worker.submit(_tokens, tokenizer, _all_rendered(shown))))
-            if len(waiting) > 1:
-                yield from _with_tokens(*waiting.popleft())
-        while waiting:
-            yield from _with_tokens(*waiting.popleft())
+    while some := list(islice(rows, portion)):
+        shown = [_shown(tokenizer, example, escape) for example in some]
+        encoded = iter(_tokens(tokenizer, _all_rendered(shown)))
+        for example, row in zip(some, shown, strict=True):
+            yield example, row if isinstance(row, TemplateError) else [(piece, next(encoded)) for piece, _ in row]
 
 
 def encode_unrolled(tokenizer: Tokenizer, examples: Sequence[Example]) -> list[Pieces | TemplateError]:
@@ -107,14 +98,6 @@ def _shown(tokenizer: Tokenizer, example: Example, escape: Escape) -> _Shown:
 
 def _all_rendered(shown: Sequence[_Shown]) -> list[Rendered]:
     return [one for row in shown if not isinstance(row, TemplateError) for _, one in row]
-
-
-def _with_tokens(
-    examples: Sequence[Example], shown: Sequence[_Shown], tokens: Future[list[Encoded]]
-) -> Iterator[tuple[Example, Pieces | TemplateError]]:
-    encoded = iter(tokens.result())
-    for example, row in zip(examples, shown, strict=True):
-        yield example, row if isinstance(row, TemplateError) else [(piece, next(encoded)) for piece, _ in row]
 
 
 def encode_prompt(tokenizer: Tokenizer, messages: Sequence[Message], tools: Any = None) -> list[int]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .rows import pick
+from .rows import Lazy
 from .spool import Spool
 from .tokenize import Encoded
 
@@ -40,7 +39,7 @@ class Sizes:
         return Sizes(self.lengths[at], self.labelled[at], self.truncated[at])
 
 
-class TokenStore(Sequence[Encoded]):
+class TokenStore(Lazy[Encoded]):
     """Rows as tokens, kept as the bytes of their two arrays; a read gives read-only views of them.
 
     Without `keep` only the sizes are kept: an audit needs no more.
@@ -66,14 +65,8 @@ class TokenStore(Sequence[Encoded]):
     def __len__(self) -> int:
         return len(self._spool)
 
-    @overload
-    def __getitem__(self, index: int) -> Encoded: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Encoded]: ...
-    def __getitem__(self, index: int | slice) -> Encoded | Sequence[Encoded]:
-        if isinstance(index, slice):
-            return pick(self, range(len(self))[index])
-        place = range(len(self))[index]
+    def at(self, place: int) -> Encoded:
+        """The row at a place."""
         return _encoded(self._spool[place], self._truncated[place])
 
     def __iter__(self) -> Iterator[Encoded]:

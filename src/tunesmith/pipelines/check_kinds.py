@@ -22,12 +22,12 @@ from ..data.check_privacy import personal_data
 from ..data.config import SourceSpec
 from ..data.diversity import DiversityLook
 from ..data.keys import Keys, overlapping
-from ..data.kinds import View, better, joined, worse
+from ..data.kinds import better, joined, worse
 from ..data.language import Languages
 from ..data.lengths import Lengths
 from ..data.load import METHODS, Loaded
 from ..data.quality import quality
-from ..data.rows import Joined
+from ..data.rows import Joined, Mapped
 from ..data.template import TemplateError
 from ..data.tokenize import Encoded, encode, encode_prompt, encode_text
 from ..data.tokens import Sizes
@@ -72,7 +72,7 @@ def audit_kind(spec: RunSpec, train: Sequence[Loaded], test: Loaded | None, toke
             FileFacts(source.path, role, loaded.format, loaded.rows, len(loaded.records), loaded.sha256, root)
         )
         audit.findings += checks.bad_rows(loaded)
-        audit.findings += personal_data(View(loaded.records, joined))
+        audit.findings += personal_data(Mapped(loaded.records, joined))
     rows = all_rows(train)
     why = f"rows of kind '{kind}' are for {METHODS[kind]}, which this version does not train yet"
     audit.add(
@@ -82,7 +82,7 @@ def audit_kind(spec: RunSpec, train: Sequence[Loaded], test: Loaded | None, toke
     _leaks(spec, rows, test.records if test else [], audit)
     diversity = DiversityLook()
     beside = (*_ANSWERED, *_FEW) if kind == "text" else _ANSWERED
-    audit.findings += [f for f in quality(View(rows, better), (Languages(), diversity)) if f.code not in beside]
+    audit.findings += [f for f in quality(Mapped(rows, better), (Languages(), diversity)) if f.code not in beside]
     audit.diversity = diversity.result().as_json()
     audit.findings += kind_checks.OF_KIND[kind](rows) if kind in kind_checks.OF_KIND else ()
     _tokens(rows, tokenizer, limit, audit)
@@ -122,7 +122,7 @@ def _repeats(spec: RunSpec, rows: Sequence[Row], audit: Audit) -> None:
 
 
 def _leaks(spec: RunSpec, rows: Sequence[Row], test: Sequence[Row], audit: Audit) -> None:
-    asked, withheld = View(rows, better), View(test, better)
+    asked, withheld = Mapped(rows, better), Mapped(test, better)
     pairs = overlapping(Keys.of(asked), Keys.of(withheld))
     audit.findings += checks.overlap(pairs, asked, withheld, "test", spec.data.on_overlap)
     known = set(pairs[0].tolist())

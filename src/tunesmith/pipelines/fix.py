@@ -19,11 +19,12 @@ from ..core.errors import ConflictError, ContentError, UsageError
 from ..core.messages import Kind, Row
 from ..data.audit import Audit
 from ..data.formats import Format, RowError, named, table
-from ..data.kinds import View, better
+from ..data.kinds import better
 from ..data.labels import label_counts, meant_labels
 from ..data.load import Loaded, load, raw_rows
 from ..data.mend import CHANGING, DROPPING, LostError, mended
 from ..data.raw import LIMITS
+from ..data.rows import Mapped
 from ..data.shown import place_of
 from .check import Checked, Request, check_files
 from .convert import as_json
@@ -219,7 +220,7 @@ def _mended(work: _Work, plan: _Plan, loaded: Loaded) -> tuple[dict[int, Row], s
     changed: dict[int, Row] = {}
     lost: set[int] = set()
     codes = {code for mine in plan.change.values() for code in mine}
-    labels = meant_labels(label_counts(View(loaded.records, better))) if "typo_label" in codes else {}
+    labels = meant_labels(label_counts(Mapped(loaded.records, better))) if "typo_label" in codes else {}
     for row in loaded.records if plan.change else ():
         line = int(row.origin.rpartition(":")[2])
         if line not in plan.change:

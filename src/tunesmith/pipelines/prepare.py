@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ from ..evaluation.metrics import Metric, named
 from ..models.find import find
 from ..models.refs import Base
 from ..models.tokenizer import tokenizer as load_tokenizer
+from .encoding import Encoding, Shown
 from .recipe import RunSpec
 from .sift import Training, sift
 
@@ -151,9 +152,14 @@ class _Preparation:
 
     def rows(self) -> tuple[Rows, list[int], Rows, Rows]:
         """(training rows, how often each is seen, validation rows, test rows)."""
-        data = self.spec.data
         with stage(self.sink, "reading"):
             training = self._training()
+        with Encoding(self.spec.base, self.tokenizer, training.examples) as encoding:
+            return self._rows(training, encoding)
+
+    def _rows(self, training: Training, encoding: Encoding) -> tuple[Rows, list[int], Rows, Rows]:
+        """`rows`, where the training rows are read and their tokens are being made."""
+        data = self.spec.data
         test = self._one_file(data.test, "test") if isinstance(data.test, SourceSpec) else self._drawn_test(training)
         separate = self._one_file(data.validation, "validation") if isinstance(data.validation, SourceSpec) else ()
         diversity = DiversityLook()
@@ -164,9 +170,9 @@ class _Preparation:
         self.audit.findings += places.outside((f.path for f in self.audit.files), self.folder)
         train = training.examples
         with stage(self.sink, "tokens"):
-            rows, kept = self._tokenize(train, check_prompts=True)
-        validation_rows, _ = self._tokenize(separate)
-        test_rows, _ = self._tokenize(test, last_only=True)
+            rows, kept = self._fit(train, encoding.of(training.places), check_prompts=True)
+        validation_rows, _ = self._fit(separate, encode_rows(self.tokenizer, separate))
+        test_rows, _ = self._fit(test, encode_rows(self.tokenizer, test), last_only=True)
         if isinstance(data.validation, float):
             inside, held_out = self._held_out(train, kept, data.validation)
             sides = {kept[i] for i in inside}, {kept[i] for i in held_out}
@@ -248,9 +254,10 @@ class _Preparation:
             sides[row in out].append(place)
         return sides
 
-    def _tokenize(
-        self, examples: Sequence[Example], *, check_prompts: bool = False, last_only: bool = False
-    ) -> tuple[Rows, list[int]]:
+    def _fit(
+        self, examples: Sequence[Example], encoded: Iterable[Shown], *, check_prompts: bool = False,
+        last_only: bool = False,
+    ) -> tuple[Rows, list[int]]:  # fmt: skip
         """Tokens of the rows that can be shown and fit, and for each the index of the row that it comes from.
 
         A row may come as several pieces (see `render_unrolled`); with `last_only`, as the last of them.
@@ -263,12 +270,11 @@ class _Preparation:
         prompts = Prompts(self.tokenizer, len(examples) if check_prompts else 0, self.spec.seed)
         store, pieces = TokenStore(keep=self.keep_tokens), RowStore[Example]()
         owners, places = array("q"), array("q")
-        encoded_rows = counted(encode_rows(self.tokenizer, examples), self.sink, "rows tokenized", len(examples))
-        for index, (example, shown) in enumerate(encoded_rows):
+        for index, (example, shown) in enumerate(counted(encoded, self.sink, "rows tokenized", len(examples))):
             fit = fitting.take(example, shown)
             prompts.see(index, fit)
-            for piece, encoded in fit:
-                store.append(encoded)
+            for piece, tokens in fit:
+                store.append(tokens)
                 owners.append(index)
                 places.append(index if piece is example else len(examples) + len(pieces))
                 if piece is not example:

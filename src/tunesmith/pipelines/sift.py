@@ -32,10 +32,13 @@ class Training:
     sources: NDArray[np.int64]
     """The place in `data.train` of the file that each row is from, int64 [rows]."""
     keys: Keys = field(init=False)
+    places: NDArray[np.int64] = field(init=False)
+    """Where each row stood before any was left out, int64 [rows]."""
     repeats: Repeats = field(default_factory=Repeats.none)
 
     def __post_init__(self) -> None:
         self.keys = Keys.of(self.examples)
+        self.places = np.arange(len(self.examples))
 
     def without(self, indices: Iterable[int]) -> None:
         """Leave some rows out."""
@@ -44,6 +47,7 @@ class Training:
             kept = np.setdiff1d(np.arange(len(self.examples)), out)
             self.examples = pick(self.examples, kept)
             self.counts, self.sources, self.keys = self.counts[kept], self.sources[kept], self.keys.pick(kept)
+            self.places = self.places[kept]
 
 
 def sift(

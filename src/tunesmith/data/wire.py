@@ -1,0 +1,91 @@
+"""Rows and their tokens as bytes between two processes of one machine.
+
+A frame is its length in eight bytes, then that many. A frame of rows holds their JSON. One of tokens holds a JSON head,
+what became of each row (a reason, or for each of its pieces how many turns it has, -1 for all, and the stretches of
+tokens with one loss weight), and behind it all token ids (int32), one piece behind the other.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO
+
+import numpy as np
+import orjson
+from pydantic import TypeAdapter
+
+from ..core.messages import Example
+from .template import TemplateError, piece_of
+from .tokenize import Encoded, Pieces
+
+_LENGTH = struct.Struct("<Q")
+_ROWS = TypeAdapter(list[Example])
+
+
+def write_frame(stream: BinaryIO, content: bytes) -> None:
+    """Send one frame."""
+    stream.write(_LENGTH.pack(len(content)))
+    stream.write(content)
+    stream.flush()
+
+
+def read_frame(stream: BinaryIO) -> bytes | None:
+    """The next frame; None where the stream has ended, be it within one."""
+    head = stream.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        return None
+    [length] = _LENGTH.unpack(head)
+    content = stream.read(length)
+    return content if len(content) == length else None
+
+
+def packed_rows(examples: list[Example]) -> bytes:
+    """Rows as a frame's content."""
+    return _ROWS.dump_json(examples)
+
+
+def unpacked_rows(content: bytes) -> list[Example]:
+    """The rows of a frame."""
+    return _ROWS.validate_json(content)
+
+
+def packed_pieces(examples: Sequence[Example], shown: Sequence[Pieces | TemplateError]) -> bytes:
+    """What became of the rows, as a frame's content."""
+    head: list[str | list[tuple[int, list[tuple[int, float]]]]] = []
+    ids = []
+    for example, row in zip(examples, shown, strict=True):
+        if isinstance(row, TemplateError):
+            head.append(str(row))
+            continue
+        head.append([(-1 if piece is example else len(piece.messages), _stretches(one)) for piece, one in row])
+        ids += [one.input_ids.tobytes() for _, one in row]
+    told = orjson.dumps(head)
+    return b"".join((_LENGTH.pack(len(told)), told, *ids))
+
+
+def unpacked_pieces(examples: Sequence[Example], content: bytes) -> Iterator[tuple[Example, Pieces | TemplateError]]:
+    """Each row with what became of it."""
+    [length] = _LENGTH.unpack_from(content)
+    begin = _LENGTH.size + length
+    head = orjson.loads(content[_LENGTH.size : begin])
+    ids = np.frombuffer(content[begin:], dtype=np.int32)
+    at = 0
+    for example, row in zip(examples, head, strict=True):
+        if isinstance(row, str):
+            yield example, TemplateError(row)
+            continue
+        pieces: Pieces = []
+        for turns, stretches in row:
+            weight = np.repeat(np.array([w for _, w in stretches], np.float32), [size for size, _ in stretches])
+            piece = example if turns < 0 else piece_of(example, turns - 1)
+            pieces.append((piece, Encoded(ids[at : at + len(weight)], weight)))
+            at += len(weight)
+        yield example, pieces
+
+
+def _stretches(one: Encoded) -> list[tuple[int, float]]:
+    """(tokens, loss weight) of each stretch of one weight."""
+    weight = one.loss_weight
+    starts = np.flatnonzero(np.append(True, weight[1:] != weight[:-1])) if len(weight) else np.zeros(0, np.int64)
+    return list(zip(np.diff(np.append(starts, len(weight))).tolist(), weight[starts].tolist(), strict=True))
