@@ -7,12 +7,17 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ..core.messages import Example
-from .audit import Finding
+from .audit import FileFacts, Finding
 from .keys import Keys, Places
 from .load import Loaded
 
 PlacePairs = tuple[Places, Places]
 """Rows that belong together: the places of one in each of two sequences."""
+
+
+def file_facts(loaded: Loaded, path: str, role: str) -> FileFacts:
+    """What the audit says of a file that was read; `path` as the recipe names it."""
+    return FileFacts(path, role, loaded.format, loaded.rows, len(loaded.records), loaded.sha256, loaded.root)
 
 
 def bad_rows(loaded: Loaded) -> Iterator[Finding]:

@@ -56,6 +56,8 @@ class Escape:
     def spelled(self, messages: Sequence[Message], tools: Tools) -> set[str]:
         """The special tokens that a conversation spells out."""
         found: set[str] = set()
+        if not tools and all(map(self._harmless, messages)):
+            return found
         for message in messages:
             pattern = self._said if message.role == "assistant" else self._any
             for text in _strings(_contents(message)):
@@ -66,7 +68,7 @@ class Escape:
 
     def guard(self, messages: Sequence[Message], tools: Tools) -> Guarded:
         """The conversation itself where nothing is spelled so, as nearly always."""
-        if (not tools and all(map(self._harmless, messages))) or not self.spelled(messages, tools):
+        if not self.spelled(messages, tools):
             return Guarded(messages, tools)
         texts = [*_strings([_contents(message) for message in messages]), *_strings(tools)]
         marks = (f"cutHere{number}x" for number in count())

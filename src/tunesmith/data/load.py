@@ -13,6 +13,7 @@ from ..core import fingerprints
 from ..core.errors import ContentError
 from ..core.events import Sink, counted, silent
 from ..core.messages import Example, Kind, Row
+from . import identity
 from .formats import FORMATS, Format, RowError, detect, named, table
 from .raw import LIMITS, Limits, RawRow
 from .rows import RowStore
@@ -64,6 +65,8 @@ class Loaded:
     """The good rows; all of one kind, for a file has one format."""
     problems: list[Problem]
     sha256: str
+    root: str
+    """What the set of the good rows is, in whatever order (`identity.root`)."""
 
     @property
     def rows(self) -> int:
@@ -103,6 +106,7 @@ def load(
     chosen = named(format, formats) if format else None
     records: RowStore[Row] = RowStore()
     problems: list[Problem] = []
+    digests = bytearray()
     found = raw_rows(path, format=format, columns=names, limits=limits, reader=reader)
     for raw in counted(found, sink, f"rows of {path.name} read"):
         if limit is not None and len(records) + len(problems) >= limit:
@@ -113,7 +117,9 @@ def load(
         try:
             value = _value(raw, names)
             chosen = chosen or detect(value, formats)
-            records.append(_record(value, chosen).model_copy(update={"origin": f"{path.name}:{raw.line}"}))
+            row = _record(value, chosen).model_copy(update={"origin": f"{path.name}:{raw.line}"})
+            records.append(row)
+            digests += identity.digest(row)
         except RowError as error:
             problems.append(Problem(path.name, raw.line, str(error)))
     if assistant and chosen and chosen.name != "transcript":
@@ -121,7 +127,10 @@ def load(
             f"'assistant' is only for transcripts; {path.name} is '{chosen.name}'", where=str(path), mend="leave it out"
         )
     kind: Kind = chosen.kind if chosen else "supervised"
-    return Loaded(path, chosen.name if chosen else "unknown", kind, records, problems, fingerprints.of_file(path))
+    return Loaded(
+        path, chosen.name if chosen else "unknown", kind, records, problems, fingerprints.of_file(path),
+        identity.root(identity.joined(digests)),
+    )  # fmt: skip
 
 
 def raw_rows(

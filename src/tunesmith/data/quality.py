@@ -171,9 +171,10 @@ def repetition() -> Marks:
 def _repeats(text: str) -> bool:
     """Fewer than two in five of its three-word runs are different, or one letter stands a dozen times in a row."""
     words = text.split()
-    distinct = set(words)
-    if len(words) >= REPETITIVE_WORDS and len(distinct) < REPETITIVE_SHARE * len(words):
+    least = REPETITIVE_SHARE * len(words)
+    # Most texts have words enough in their first two thirds, which is cheaper to see.
+    if len(words) >= REPETITIVE_WORDS and all(len(set(words[:end])) < least for end in (2 * len(words) // 3, None)):
         runs = list(zip(words, words[1:], words[2:], strict=False))
         if len(set(runs)) < REPETITIVE_SHARE * len(runs):
             return True
-    return any(_RUN.search(word) for word in [word for word in distinct if len(word) >= LONGEST_RUN])
+    return any(_RUN.search(word) for word in [word for word in words if len(word) >= LONGEST_RUN])

@@ -16,8 +16,8 @@ import numpy as np
 
 from ..core.errors import ContentError
 from ..core.messages import Kind, Preference, Prompt, Row, Text
-from ..data import checks, identity, kind_checks, repeats, supervision
-from ..data.audit import Audit, FileFacts, Finding, TokenFacts
+from ..data import checks, kind_checks, repeats, supervision
+from ..data.audit import Audit, Finding, TokenFacts
 from ..data.check_privacy import personal_data
 from ..data.config import SourceSpec
 from ..data.diversity import DiversityLook
@@ -67,10 +67,7 @@ def audit_kind(spec: RunSpec, train: Sequence[Loaded], test: Loaded | None, toke
     """Findings and figures of files of one kind; `limit` is the longest sequence in tokens."""
     audit, kind = Audit(), kind_of(train)
     for loaded, role, source in _told(spec, train, test):
-        root = identity.root(identity.digests(loaded.records))
-        audit.files.append(
-            FileFacts(source.path, role, loaded.format, loaded.rows, len(loaded.records), loaded.sha256, root)
-        )
+        audit.files.append(checks.file_facts(loaded, source.path, role))
         audit.findings += checks.bad_rows(loaded)
         audit.findings += personal_data(Mapped(loaded.records, joined))
     rows = all_rows(train)

@@ -15,7 +15,7 @@ from ..core.errors import ContentError, UsageError
 from ..core.events import Sink, counted, silent, stage
 from ..core.messages import Example
 from ..data import checks, identity, places
-from ..data.audit import Audit, FileFacts, Finding, TokenFacts
+from ..data.audit import Audit, Finding, TokenFacts
 from ..data.check_privacy import Privacy
 from ..data.check_special import SpecialTokens
 from ..data.check_system import SystemPrompts
@@ -232,11 +232,7 @@ class _Preparation:
             )  # fmt: skip
         except UsageError as error:  # an unknown format's name: here it stands in a recipe, not on the command line
             raise ContentError(error.what, where=f"data.{role}", mend=error.mend) from None
-        with stage(self.sink, "fingerprints"):
-            root = identity.root(identity.digests(loaded.records))
-        self.audit.files.append(
-            FileFacts(source.path, role, loaded.format, loaded.rows, len(loaded.records), loaded.sha256, root)
-        )
+        self.audit.files.append(checks.file_facts(loaded, source.path, role))
         self.audit.findings += checks.bad_rows(loaded)
         # Before all else that looks at rows: two prompts that masking makes equal are equal to the model.
         with stage(self.sink, "personal data"):

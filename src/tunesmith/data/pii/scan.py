@@ -45,7 +45,10 @@ def signals(text: str) -> int:
 
 
 def _holds(text: str, parts: Sequence[str]) -> bool:
-    return any(part in text for part in parts)
+    for part in parts:  # noqa: SIM110  a generator for any() takes twice as long
+        if part in text:
+            return True
+    return False
 
 
 @cache
