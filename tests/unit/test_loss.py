@@ -26,6 +26,7 @@ from tunesmith.engine.loop import Loop, Plan
 from tunesmith.engine.metrics_log import MetricsLog
 from tunesmith.engine.objective import TorchBatch
 from tunesmith.evaluation.forgetting import general_loss, scored
+from tunesmith.methods.base import Scene
 from tunesmith.methods.sft.config import RehearsalSpec, SftSpec
 from tunesmith.methods.sft.method import Rehearsal, Sft
 from tunesmith.models import load
@@ -189,9 +190,9 @@ def test_rehearsal_of_an_encoder_decoder_says_what_to_do_instead() -> None:
     model, adapter = tiny.model("t5"), Lora(LoraSpec(r=2))
     adapter.attach(model)
     with pytest.raises(ContentError, match="an encoder-decoder") as raised:
-        Sft(SftSpec(rehearsal=RehearsalSpec())).prepare(model, adapter, _Words(), seed=1)
+        Sft(SftSpec(rehearsal=RehearsalSpec())).prepare(Scene(model, adapter, _Words(), seed=1))
     assert "data.train" in str(raised.value.mend)
-    Sft(SftSpec()).prepare(model, adapter, _Words(), seed=1)
+    Sft(SftSpec()).prepare(Scene(model, adapter, _Words(), seed=1))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,22 @@ STAGES = 8
 
 Step = list[list[int]]
 """Micro-batches of row indices."""
+
+
+class Item(Protocol):
+    """A row as a method learns it: tokens, a pair of answers, whatever the method's batches are made of."""
+
+    @property
+    def length(self) -> int:
+        """Tokens that are computed for it."""
+
+    @property
+    def weight(self) -> float:
+        """What it counts in the mean over an optimizer step."""
+
+    @property
+    def labelled(self) -> int:
+        """How many tokens carry loss."""
 
 
 @dataclass(frozen=True)

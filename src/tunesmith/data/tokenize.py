@@ -38,6 +38,16 @@ class Encoded:
     truncated: bool = False
 
     @property
+    def length(self) -> int:
+        """Tokens."""
+        return len(self.input_ids)
+
+    @property
+    def weight(self) -> float:
+        """Sum of the loss weights: what the row counts in the mean over an optimizer step."""
+        return float(self.loss_weight.sum(dtype="float64"))
+
+    @property
     def labelled(self) -> int:
         """How many tokens carry loss."""
         return int(np.count_nonzero(self.loss_weight))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..data.batch import Batch, collate, evaluation_batches
+from ..data.batch import Item, collate, evaluation_batches
 from ..data.tokenize import Encoded
 from ..models.head import labelled
 from . import precision
@@ -21,44 +22,68 @@ EVALUATION_TOKENS, FEWEST_TOKENS = 8192, 256
 """Padded tokens of a batch; halved when memory runs out."""
 
 
-def mean_loss(
-    model: Any, objective: Objective, rows: Sequence[Encoded], *, pad_id: int, number_type: str, world: World = ALONE
-) -> float:
-    """The objective's loss in nats a labelled token, weighted like in training; nan without labelled tokens.
+@dataclass(frozen=True)
+class Validation:
+    """The objective on held-out rows: its mean loss in nats over the rows' weight, and the means of its figures."""
+
+    loss: float
+    figures: dict[str, float]
+
+
+def validate(
+    model: Any, objective: Objective, rows: Sequence[Item], *, pad_id: int, number_type: str, world: World = ALONE
+) -> Validation:
+    """The objective on rows without training, weighted like in training; nan where nothing has weight.
 
     Several processes share the rows; each gets the whole result.
     """
     was_training = model.training
     model.eval()
-    tokens, total = EVALUATION_TOKENS, None
+    tokens, sums = EVALUATION_TOKENS, None
     with torch.no_grad(), precision.context(number_type, model):
-        while total is None:
+        rows = objective.step_rows(model, rows, None)
+        while sums is None:
             try:
-                total = _loss_sum(model, objective, _shared_batches(rows, pad_id, world, tokens))
+                sums = _sums(model, objective, rows, pad_id, world, tokens)
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error) or tokens <= FEWEST_TOKENS or world.size > 1:
                     raise
                 tokens //= 2
     model.train(was_training)
-    [total] = world.sum([total])
-    weight = sum(float(row.loss_weight.sum(dtype="float64")) for row in rows)
-    return total / weight if weight else float("nan")
+    weight = sum(row.weight for row in rows) or float("nan")
+    loss, *figures = (total / weight for total in world.sum(sums))
+    return Validation(loss, dict(zip(objective.figures, figures, strict=True)))
 
 
-def _loss_sum(model: Any, objective: Objective, batches: Iterable[Batch]) -> float:
-    device = next(model.parameters()).device
-    return sum(float(objective.loss_sum(model, TorchBatch.of(batch, device))) for batch in batches)
+def mean_loss(
+    model: Any, objective: Objective, rows: Sequence[Item], *, pad_id: int, number_type: str, world: World = ALONE
+) -> float:
+    """The loss alone of `validate`."""
+    return validate(model, objective, rows, pad_id=pad_id, number_type=number_type, world=world).loss
 
 
-def _shared_batches(rows: Sequence[Encoded], pad_id: int, world: World, tokens: int) -> Iterator[Batch]:
-    """This process's batches; one that weighs nothing where others have one more, so that all make as many passes."""
-    planned = evaluation_batches([len(row.input_ids) for row in rows], tokens)
+def _sums(
+    model: Any, objective: Objective, rows: Sequence[Item], pad_id: int, world: World, tokens: int
+) -> list[float]:  # fmt: skip
+    """[loss, figures...], summed over this process's batches."""
+    device, total = next(model.parameters()).device, 0.0
+    objective.tally.take()
+    counted = dict.fromkeys(objective.figures, 0.0)
+    for places, counts in _shared(rows, world, tokens):
+        batch = objective.batch([rows[i] for i in places], pad_id, device)
+        total += float(objective.loss_sum(model, batch)) * counts
+        found = objective.tally.take()
+        counted = {name: value + found.get(name, 0.0) * counts for name, value in counted.items()}
+    return [total, *counted.values()]
+
+
+def _shared(rows: Sequence[Item], world: World, tokens: int) -> Iterator[tuple[list[int], bool]]:
+    """(rows, whether they count) of this process's batches; one that does not count where others have one more, so
+    that all make as many passes."""
+    planned = evaluation_batches([row.length for row in rows], tokens)
     for start in range(0, len(planned), world.size):
         mine = start + world.rank < len(planned)
-        batch = collate([rows[i] for i in planned[start + world.rank if mine else start]], pad_id)
-        if not mine:
-            batch.loss_weight[:] = 0
-        yield batch
+        yield planned[start + world.rank if mine else start], mine
 
 
 def row_losses(

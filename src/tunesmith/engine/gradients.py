@@ -5,6 +5,7 @@ of memory. Always that of the mean over all labelled tokens of the step.
 from __future__ import annotations
 
 import gc
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,32 +14,41 @@ import torch
 from torch.nn import Parameter
 
 from ..core.errors import TunesmithError
-from ..data.batch import Batch, Step, collate
-from ..data.tokenize import Encoded
+from ..data.batch import Item, Step
 from . import distributed, precision
 from .checkpoint import rng_state, set_rng_state
 from .config import TrainingSpec
 from .distributed import World
 from .memory import out_of_memory
-from .objective import Objective, TorchBatch
+from .objective import Objective
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a step's forward and backward passes told: mean loss in nats a labelled token, gradient norm before
-    clipping, real tokens, labelled tokens; of all processes together."""
+    """What a step's forward and backward passes told: mean loss in nats over its rows' weight (of labelled tokens, of
+    pairs), gradient norm before clipping, real tokens, labelled tokens; of all processes together."""
 
     loss: float
     norm: float
     tokens: int
     labelled: int
+    figures: dict[str, float]
+    """Means of what the method counts beside its loss, by name."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Places in a step of the rows that are computed at once, and whether they count."""
+
+    rows: list[int]
+    counts: bool = True
 
 
 class Gradients:
     """Computes `.grad` of every trained parameter for one optimizer step at a time."""
 
     def __init__(
-        self, model: Any, trainable: dict[str, Parameter], objective: Objective, rows: Sequence[Encoded],
+        self, model: Any, trainable: dict[str, Parameter], objective: Objective, rows: Sequence[Item],
         spec: TrainingSpec, pad_id: int, world: World, note: Callable[[str], None],
     ):  # fmt: skip
         self._model, self._trainable, self._objective = model, trainable, objective
@@ -69,47 +79,46 @@ class Gradients:
             parameter.grad = None
 
     def _accumulate(self, number: int, step: Step) -> Measured:
-        rows = [self._rows[i] for micro in step for i in micro]
-        weight = sum(float(row.loss_weight.sum(dtype="float64")) for row in rows)
-        total = 0.0
+        places = [i for micro in step for i in micro]
+        total, figures = 0.0, dict.fromkeys(self._objective.figures, 0.0)
+        self._objective.tally.take()
         with precision.context(str(self._spec.precision), self._model):
+            rows = self._objective.step_rows(self._model, [self._rows[i] for i in places], number)
+            weight = sum(row.weight for row in rows)
             with distributed.communicating(self._wrapped, wanted=False):
                 extra = self._objective.regulariser(self._model, number)
                 if extra is not None:
                     torch.autograd.backward(extra)
-            batches = self._mine(step)
-            for place, batch in enumerate(batches):
-                with distributed.communicating(self._wrapped, wanted=place == len(batches) - 1):
-                    loss = self._wrapped(TorchBatch.of(batch, self._device))
+            parts = self._mine(_renumbered(step))
+            for place, part in enumerate(parts):
+                with distributed.communicating(self._wrapped, wanted=place == len(parts) - 1):
+                    batch = self._objective.batch([rows[i] for i in part.rows], self._pad_id, self._device)
+                    loss = self._wrapped(batch)
                     # Over several processes gradients are averaged, and a sum is wanted.
-                    torch.autograd.backward(loss * (self._world.size / weight))
-                total += float(loss.detach())
+                    torch.autograd.backward(loss * (part.counts * self._world.size / weight))
+                total += float(loss.detach()) * part.counts
+                sums = self._objective.tally.take()
+                figures = {name: figures[name] + sums.get(name, 0.0) * part.counts for name in figures}
             norm = torch.nn.utils.clip_grad_norm_(
                 self._trainable.values(), self._spec.clip_norm or float("inf"), foreach=True
             )
-        [total] = self._world.sum([total])
-        tokens, labelled = sum(len(row.input_ids) for row in rows), sum(row.labelled for row in rows)
-        return Measured(total / weight, float(distributed.whole(norm)), tokens, labelled)
+        total, *sums_all = self._world.sum([total, *figures.values()])
+        means = {name: value / weight for name, value in zip(figures, sums_all, strict=True)}
+        tokens, labelled = sum(row.length for row in rows), sum(row.labelled for row in rows)
+        return Measured(total / weight, float(distributed.whole(norm)), tokens, labelled, means)
 
-    def _mine(self, step: Step) -> list[Batch]:
+    def _mine(self, step: Step) -> list[_Part]:
         """The micro-batches of this process: every n-th where they can be dealt out evenly, else the n-th rows of
-        each. A process left without rows takes one that weighs nothing, so that all do the same number of passes."""
+        each. A process left without rows takes one that does not count, so that all do the same number of passes."""
         micros = [part for micro in step for part in self._cut(micro)]
         rank, size = self._world.rank, self._world.size
         if len(micros) % size == 0:
-            return [self._batch(micro) for micro in micros[rank::size]]
-        return [self._batch(micro[rank::size], instead=micro[0]) for micro in micros]
+            return [_Part(micro) for micro in micros[rank::size]]
+        return [_Part(micro[rank::size]) if micro[rank::size] else _Part(micro[:1], False) for micro in micros]
 
     def _cut(self, micro: list[int]) -> list[list[int]]:
         rows = -(-(self._spec.batch_size or len(micro)) // self.parts)
         return [micro[at : at + rows] for at in range(0, len(micro), rows)]
-
-    def _batch(self, rows: list[int], instead: int | None = None) -> Batch:
-        if rows:
-            return collate([self._rows[i] for i in rows], self._pad_id)
-        empty = collate([self._rows[instead or 0]], self._pad_id)
-        empty.loss_weight[:] = 0
-        return empty
 
     def _halve(self, step: Step, shortage: str) -> None:
         """Cut micro-batches smaller and forget what was computed; TunesmithError where that cannot help."""
@@ -126,3 +135,9 @@ class Gradients:
             raise TunesmithError("one row alone finds no memory", why=shortage, mend=mend)
         self.parts *= 2
         self._note(f"out of memory: each micro-batch is now computed in {self.parts} parts; the step stays the same")
+
+
+def _renumbered(step: Step) -> Step:
+    """The step with each row's place among the step's rows instead of its number."""
+    places = itertools.count()
+    return [[next(places) for _ in micro] for micro in step]

@@ -22,15 +22,14 @@ from torch.nn import Parameter
 
 from ..core.errors import ConflictError, InterruptedRunError
 from ..core.events import Note, Sink, StepDone, Validated
-from ..data.batch import Step
+from ..data.batch import Item, Step
 from ..data.curriculum import Curriculum
-from ..data.tokenize import Encoded
 from . import distributed, optim, schedule
 from .checkpoint import Checkpoint, Checkpoints, rng_state, set_rng_state
 from .config import TrainingSpec
 from .distributed import ALONE, World
 from .ema import Ema
-from .evaluate import mean_loss
+from .evaluate import Validation, validate
 from .gradients import Gradients, Measured
 from .guards import SPIKE_WINDOW, StepGuard, StopRequest
 from .metrics_log import MetricsLog
@@ -51,9 +50,9 @@ class Plan:
     model: Any
     trainable: dict[str, Parameter]
     objective: Objective
-    train: Sequence[Encoded]
+    train: Sequence[Item]
     repeats: Sequence[int]
-    validation: Sequence[Encoded]
+    validation: Sequence[Item]
     pad_id: int
     training: TrainingSpec
     seed: int
@@ -104,7 +103,7 @@ class Loop:
     def __init__(self, plan: Plan):
         self.plan = plan
         spec = plan.training
-        lengths = [len(row.input_ids) for row in plan.train]
+        lengths = [row.length for row in plan.train]
         self._steps = Steps(lengths, plan.repeats, spec, plan.seed, plan.curriculum)
         self.total_steps = self._steps.total
         cadence = self._steps.resolve_cadence(spec)
@@ -158,10 +157,7 @@ class Loop:
         """One optimizer step (its number from 0): gradients, the guard, the update."""
         self._optimizer.learning_rate = self._rate(number)
         measured = self._gradients.compute(number, step)
-        losses = [loss for _, loss in self.progress.train_curve]
-        if self._guard.allows(
-            measured.loss, measured.norm, losses, lambda what: self._warn(f"step {number + 1}: {what}")
-        ):
+        if self._allowed(number, measured):
             self._optimizer.step()
             if self._ema:
                 self._ema.update(number)
@@ -195,7 +191,7 @@ class Loop:
         speed = p.tokens / p.seconds
         self.plan.log.append(
             {"step": p.step, "loss": measured.loss, "learning_rate": rate, "gradient_norm": measured.norm,
-             "tokens": measured.tokens, "seconds": round(seconds, 4)}
+             "tokens": measured.tokens, "seconds": round(seconds, 4)} | measured.figures
         )  # fmt: skip
         left = p.seconds / p.step * (self.total_steps - p.step)
         self.plan.sink(StepDone(p.step, self.total_steps, measured.loss, rate, speed, left))
@@ -203,11 +199,12 @@ class Loop:
     def _validate(self) -> None:
         p, stopping = self.progress, self.plan.training.early_stopping
         with self._ema.applied() if self._ema else nullcontext():
-            loss = mean_loss(
+            found = validate(
                 self.plan.model, self.plan.objective, self.plan.validation, pad_id=self.plan.pad_id,
                 number_type=str(self.plan.training.precision), world=self.plan.world,
             )  # fmt: skip
-            watched = self.plan.score() if self.plan.score else -loss
+            loss = found.loss
+            watched = self._watched(found)
         margin = stopping.min_delta if stopping else 0.0
         best = math.isfinite(watched) and (p.best is None or watched > p.best + margin)
         if best:
@@ -216,9 +213,17 @@ class Loop:
             p.without_best += 1
         p.validation_curve.append((p.step, loss))
         p.stopped_early = bool(stopping and p.without_best >= stopping.patience)
-        named = {f"validation_{stopping.metric}": watched} if stopping and self.plan.score else {}
+        named = {f"validation_{name}": value for name, value in found.figures.items()}
+        named |= {f"validation_{stopping.metric}": watched} if stopping and self.plan.score else {}
         self.plan.log.append({"step": p.step, "validation_loss": loss, **named})
         self.plan.sink(Validated(p.step, loss, best))
+
+    def _watched(self, found: Validation) -> float:
+        """What early stopping watches, higher is better: minus the loss, a figure of the method's, or a metric."""
+        stopping = self.plan.training.early_stopping
+        if self.plan.score:
+            return self.plan.score()
+        return found.figures[stopping.metric] if stopping and stopping.metric in found.figures else -found.loss
 
     def _warn(self, text: str) -> None:
         self.plan.sink(Note(text, "warning"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ..core import fingerprints
 from ..core.errors import ContentError
 from ..core.events import Sink, silent
 from ..engine import distributed, memory
@@ -12,6 +13,7 @@ from ..engine.loop import Loop, Outcome, Plan
 from ..engine.metrics_log import MetricsLog, NoLog
 from ..evaluation.metrics import named
 from ..evaluation.run import TestSet, answer_rows
+from ..methods.base import Scene
 from . import bench as benches
 from .bench import Bench
 from .difficulty import curriculum
@@ -30,15 +32,19 @@ def train(
     spec = prepared.spec
     order = curriculum(prepared, bench, run, world=world, sink=sink)
     method = spec.method.build()
-    method.prepare(bench.model, bench.adapter, bench.tokenizer, spec.seed)
+    scene = Scene(
+        bench.model, bench.adapter, bench.tokenizer, spec.seed, prepared.train.encoded, prepared.validation.encoded,
+        bench.number_type, run.path, fingerprints.of_object(identity(prepared)), sink, world,
+    )  # fmt: skip
+    learned = method.prepare(scene)
     _arrange(prepared, bench, world)
     plan = Plan(
         model=bench.model,
         trainable=bench.adapter.parameters(),
         objective=method,
-        train=prepared.train.encoded,
+        train=learned.train,
         repeats=prepared.repeats,
-        validation=prepared.validation.encoded,
+        validation=learned.validation,
         pad_id=bench.pad_id,
         training=spec.training,
         seed=spec.seed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -11,10 +12,13 @@ from torch.nn import functional as F
 
 from ...adapters.base import Adapter
 from ...core.errors import ContentError
-from ...engine.objective import TorchBatch
+from ...data.batch import collate
+from ...data.tokenize import Encoded
+from ...engine.objective import Tally, TorchBatch
 from ...inference.generate import Sampling, generate
 from ...models.head import labelled, logits_at
 from ...models.targets import is_encoder_decoder
+from ..base import Learned, Scene
 from .config import RehearsalSpec, SftSpec
 from .neftune import noisy_embeddings
 
@@ -32,26 +36,40 @@ class Sft:
     are not quite the same training.
     """
 
+    figures: tuple[str, ...] = ()
+
     def __init__(self, spec: SftSpec):
         self.spec = spec
+        self.tally = Tally()
         self._rehearsal: Rehearsal | None = None
 
-    def prepare(self, model: Any, adapter: Adapter, tokenizer: Any, seed: int) -> None:
-        """Sample the rehearsal texts from the base, when the recipe asks for them. `adapter` is attached to `model`."""
-        if self.spec.rehearsal is None:
-            return
-        if adapter.folder_name != "adapter":
+    def prepare(self, scene: Scene) -> Learned:
+        """Sample the rehearsal texts from the base, when the recipe asks for them."""
+        if self.spec.rehearsal:
+            self._rehearse(self.spec.rehearsal, scene)
+        return Learned(scene.train, scene.validation)
+
+    def _rehearse(self, spec: RehearsalSpec, scene: Scene) -> None:
+        if scene.adapter.folder_name != "adapter":
             raise ContentError(
                 "method.rehearsal needs an adapter: in full fine-tuning no base is left to compare with",
                 mend="use adapter: {type: lora}, or leave method.rehearsal out and mix in general rows (data.train)",
             )
-        if is_encoder_decoder(model):
+        if is_encoder_decoder(scene.model):
             raise ContentError(
                 "method.rehearsal needs a base that writes text by itself: this one is an encoder-decoder",
                 why="it answers a prompt and does not go on from nothing, so there is no text of its own to reread",
                 mend="leave method.rehearsal out and mix in general rows (data.train)",
             )
-        self._rehearsal = Rehearsal(self.spec.rehearsal, model, adapter, tokenizer, seed)
+        self._rehearsal = Rehearsal(spec, scene.model, scene.adapter, scene.tokenizer, scene.seed)
+
+    def step_rows(self, model: Any, rows: Sequence[Encoded], step: int | None) -> Sequence[Encoded]:
+        """Those of the data."""
+        return rows
+
+    def batch(self, rows: Sequence[Encoded], pad_id: int, device: torch.device) -> TorchBatch:
+        """Padded on the right."""
+        return TorchBatch.of(collate(rows, pad_id), device)
 
     def loss_sum(self, model: Any, batch: TorchBatch) -> Tensor:
         """Sum over labelled tokens of weight x cross entropy, and the router's term where the base has one."""

@@ -1,0 +1,57 @@
+"""The seam between the journeys and the ways to learn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..adapters.base import Adapter
+from ..core.events import Sink, silent
+from ..data.batch import Item
+from ..engine.distributed import ALONE, World
+from ..engine.objective import Objective
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a method finds before the first step. The model is still the base: `adapter` is attached and untrained."""
+
+    model: Any
+    adapter: Adapter
+    tokenizer: Any
+    seed: int
+    train: Sequence[Any] = ()
+    """The rows as `data` made them for this method's kind."""
+    validation: Sequence[Any] = ()
+    number_type: str = "fp32"
+    folder: Path | None = None
+    """The run's folder, where what is computed once may be kept; None keeps nothing."""
+    identity: str = ""
+    """What the kept belongs to: a fingerprint of data, base and recipe."""
+    sink: Sink = silent
+    world: World = ALONE
+
+    @property
+    def pad_id(self) -> int:
+        """The padding token."""
+        return int(self.tokenizer.pad_token_id)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """The rows that a method learns and validates on, as its batches want them."""
+
+    train: Sequence[Item]
+    validation: Sequence[Item]
+
+
+class Method(Objective, Protocol):
+    """One way to learn. `prepare` first."""
+
+    def prepare(self, scene: Scene) -> Learned:
+        """Compute once what the whole training needs (the base's own log-probabilities, a teacher's, ...).
+
+        Raises ContentError where model, adapter and method do not go together.
+        """
