@@ -110,7 +110,7 @@ def test_rows_of_another_kind_name_their_method(
     done = cli("init", source, "--out", tmp_path / "r.yaml", "--base", base)
     assert done.code == 3, done.err
     assert f"holds rows of kind '{kind}'" in done.err
-    assert f"these rows are for {method}, which is not available yet" in done.err
+    assert f"these rows are for another method: {method}" in done.err
 
 
 def test_check_lists_every_format(tmp_path: Path, cli: Cli) -> None:

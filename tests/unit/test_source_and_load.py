@@ -186,5 +186,5 @@ def test_only_supervised_rows_are_supervised(tmp_path):
     rows = json.dumps({"prompt": "2+2?", "chosen": "4", "rejected": "5"})
     with pytest.raises(ContentError, match="kind 'preference'") as refused:
         load(written(tmp_path, rows)).require_supervised()
-    assert "dpo and the like, which is not available yet" in refused.value.why
+    assert "another method: preference (dpo, simpo, ...) or reward" in refused.value.why
     assert len(load(written(tmp_path, line())).require_supervised()) == 1

@@ -113,16 +113,19 @@ class Fitting:
         """Rows over the length limit, and what becomes of them."""
         if not self._long:
             return
-        message = f"row is longer than {self._max_length} tokens (the longest has {self._longest})"
-        if self._policy == "error":
-            mend = (
-                "shorten them, raise training.max_length if the base takes more, or set data.on_long: drop or truncate"
-            )
-            yield Finding("too_long", "block", message, mend, tuple(self._long))
-        else:
-            done = {"drop": "left out", "truncate": "cut at the end"}[self._policy]
-            mend = "shorten them to learn from all of them"
-            yield Finding(f"long_{self._policy}", "warn", f"{message}; {done}", mend, tuple(self._long))
+        yield too_long(tuple(self._long), self._longest, self._max_length, self._policy)
+
+
+def too_long(places: tuple[str, ...], longest: int, limit: int, policy: LongPolicy) -> Finding:
+    """Rows over the length limit, and what becomes of them."""
+    message = f"row is longer than {limit} tokens (the longest has {longest})"
+    if policy == "error":
+        mend = "shorten them, raise training.max_length if the base takes more, or set data.on_long: drop or truncate"
+        return Finding("too_long", "block", message, mend, places)
+    done = {"drop": "left out", "truncate": "cut at the end"}[policy]
+    return Finding(
+        f"long_{policy}", "warn", f"{message}; {done}", "shorten them to learn from all of them", places
+    )  # fmt: skip
 
 
 def _turn_ends(one: Encoded) -> NDArray[np.intp]:

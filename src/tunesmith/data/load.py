@@ -28,7 +28,8 @@ class Reader(Protocol):
 
 
 METHODS: dict[Kind, str] = {
-    "supervised": "sft", "preference": "dpo and the like", "labelled": "kto", "prompt": "grpo and the like",
+    "supervised": "sft or distill", "preference": "preference (dpo, simpo, ...) or reward",
+    "labelled": "preference (loss: kto)", "prompt": "reinforcement learning, which is not there yet",
     "text": "pretrain",
 }  # fmt: skip
 """What learns from a kind of rows."""
@@ -83,10 +84,10 @@ class Loaded:
         if self.kind != "supervised":
             raise OtherKindError(
                 f"{self.path.name} holds rows of kind '{self.kind}' (format '{self.format}')", where=str(self.path),
-                why=f"supervised fine-tuning (sft) learns from answers; these rows are for {METHODS[self.kind]}, "
-                "which is not available yet",
-                mend="give rows with answers, name the format with 'format' if it was detected wrongly, or name the "
-                "columns of question and answer with 'columns'",
+                why="supervised fine-tuning (sft) learns from answers; these rows are for another method: "
+                f"{METHODS[self.kind]}",
+                mend="give rows with answers, set method.type, name the format with 'format' if it was detected "
+                "wrongly, or name the columns of question and answer with 'columns'",
             )  # fmt: skip
         return self.examples
 

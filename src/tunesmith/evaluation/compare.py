@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -93,6 +93,11 @@ def resolve_metrics(spec: EvaluationSpec, references: Sequence[str]) -> list[Met
     return [named(name) for name in names]
 
 
+Scores = NDArray[np.float64]
+BothScores = tuple[Scores, Scores]
+"""Of base and tuned model, [rows] each."""
+
+
 def compare(
     examples: Sequence[Example],
     base: Answers,
@@ -100,11 +105,17 @@ def compare(
     metrics: Sequence[Metric],
     spec: EvaluationSpec,
     seed: int,
+    measured: Mapping[str, BothScores] | None = None,
 ) -> Comparison:
-    """Score both models' answers and draw the intervals; loss and perplexity are always there."""
-    scores = {m.name: (_score(m, base, examples), _score(m, tuned, examples)) for m in metrics}
+    """Score both models' answers and draw the intervals; loss and perplexity are always there.
+
+    `measured` are scores that do not come from answers, by name. `spec.metrics` names the order of all.
+    """
+    found = {m.name: (_score(m, base, examples), _score(m, tuned, examples)) for m in metrics} | dict(measured or {})
+    wanted = [*found] if spec.metrics == "auto" else spec.metrics
+    scores = {name: found[name] for name in wanted}
     everything = np.arange(len(examples))
-    first = next(iter(scores))
+    first, (base_scores, tuned_scores) = next(iter(scores.items()), ("loss", (-base.losses(), -tuned.losses())))
     return Comparison(
         rows=len(examples),
         metrics=_results(scores, base, tuned, everything, spec, seed),
@@ -114,13 +125,13 @@ def compare(
             for value, rows in _slice_rows(examples, field)
         ],
         row_metric=first,
-        base_scores=scores[first][0],
-        tuned_scores=scores[first][1],
+        base_scores=base_scores,
+        tuned_scores=tuned_scores,
     )
 
 
 def _results(
-    scores: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]], base: Answers, tuned: Answers,
+    scores: Mapping[str, BothScores], base: Answers, tuned: Answers,
     rows: NDArray[np.int64], spec: EvaluationSpec, seed: int,
 ) -> list[MetricResult]:  # fmt: skip
     bootstrap = partial(paired_bootstrap, resamples=spec.resamples, seed=seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,11 @@ class Answers:
     finished: list[bool]
     loss_sums: NDArray[np.float64]
     label_counts: NDArray[np.int64]
+
+    def losses(self) -> NDArray[np.float64]:
+        """Mean loss of each row, nats a token."""
+        mean: NDArray[np.float64] = self.loss_sums / np.maximum(self.label_counts, 1)
+        return mean
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,12 @@ def answer_rows(
         model, test.prompts, Sampling(max_tokens=max_tokens), pad_id=tokenizer.pad_token_id, stop_ids=stop_ids,
         context=context, on_progress=on_progress,
     )  # fmt: skip
-    sums, counts = row_losses(model, test.encoded, pad_id=tokenizer.pad_token_id, number_type=number_type)
+    scored = score_rows(model, test.encoded, pad_id=tokenizer.pad_token_id, number_type=number_type)
     texts = [spoken(tokenizer.decode(a.token_ids, skip_special_tokens=True)).strip() for a in answers]
-    return Answers(texts, [a.finish_reason == "stop" for a in answers], sums, counts)
+    return replace(scored, texts=texts, finished=[a.finish_reason == "stop" for a in answers])
+
+
+def score_rows(model: Any, encoded: Sequence[Encoded], *, pad_id: int, number_type: str) -> Answers:
+    """The losses alone, with empty answers: where nothing is asked of what the model would say."""
+    sums, counts = row_losses(model, encoded, pad_id=pad_id, number_type=number_type)
+    return Answers([""] * len(encoded), [False] * len(encoded), sums, counts)

@@ -7,11 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..adapters.base import Adapter
 from ..core.events import Sink, silent
 from ..data.batch import Item
 from ..engine.distributed import ALONE, World
 from ..engine.objective import Objective
+
+
+Scores = NDArray[np.float64]
+"""One number for each row."""
+Figures = dict[str, Scores]
 
 
 @dataclass(frozen=True)
@@ -55,3 +63,9 @@ class Method(Objective, Protocol):
 
         Raises ContentError where model, adapter and method do not go together.
         """
+
+    def held_out(self, model: Any, rows: Sequence[Any], *, pad_id: int, number_type: str) -> Figures:
+        """What one model says of the test rows, for `compared`: arrays [rows] by name."""
+
+    def compared(self, base: Figures, tuned: Figures) -> dict[str, tuple[Scores, Scores]]:
+        """The measures of base and tuned model on each row, by name, from what `held_out` gave of both."""

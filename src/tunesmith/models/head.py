@@ -47,12 +47,16 @@ def labelled(model: Any, input_ids_BL: Tensor, attention_mask_BL: Tensor, loss_w
 
 def logits_at(model: Any, input_ids_BL: Tensor, attention_mask_BL: Tensor, wanted_BL: Tensor) -> Tensor:
     """A decoder's logits [n, vocabulary] at the positions where `wanted` is true, in row-major order."""
-    inputs = {"input_ids": input_ids_BL, "attention_mask": attention_mask_BL}
+    return logits_where(model, {"input_ids": input_ids_BL, "attention_mask": attention_mask_BL}, wanted_BL)
+
+
+def logits_where(model: Any, inputs: dict[str, Any], wanted_BL: Tensor) -> Tensor:
+    """`logits_at` for whatever else a decoder is called with."""
     logits: Tensor = _forward(model, inputs, wanted_BL).logits.squeeze(0)
     return logits
 
 
-def _forward(model: Any, inputs: dict[str, Tensor], wanted_BL: Tensor) -> Any:
+def _forward(model: Any, inputs: dict[str, Any], wanted_BL: Tensor) -> Any:
     """The model's own output, with logits [1, n, vocabulary] at the wanted positions alone."""
 
     def keep(_: torch.nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -21,6 +21,7 @@ from ..data.audit import Audit, Finding, TokenFacts
 from ..data.check_privacy import personal_data
 from ..data.config import SourceSpec
 from ..data.diversity import DiversityLook
+from ..data.fitting import LongPolicy, too_long
 from ..data.keys import Keys, overlapping
 from ..data.kinds import better, joined, worse
 from ..data.language import Languages
@@ -63,26 +64,33 @@ def all_rows(files: Sequence[Loaded]) -> Sequence[Row]:
     return files[0].records if len(files) == 1 else Joined([file.records for file in files])
 
 
-def audit_kind(spec: RunSpec, train: Sequence[Loaded], test: Loaded | None, tokenizer: Any, limit: int) -> Audit:
-    """Findings and figures of files of one kind; `limit` is the longest sequence in tokens."""
+def audit_kind(
+    spec: RunSpec, train: Sequence[Loaded], test: Loaded | None, tokenizer: Any, limit: int, *,
+    validation: Loaded | None = None, wanted: bool = False,
+) -> Audit:  # fmt: skip
+    """Findings and figures of files of one kind; `limit` is the longest sequence in tokens.
+
+    With `wanted` the rows are what the recipe's method learns from; else it is told which one would.
+    """
     audit, kind = Audit(), kind_of(train)
-    for loaded, role, source in _told(spec, train, test):
+    for loaded, role, source in _told(spec, train, validation, test):
         audit.files.append(checks.file_facts(loaded, source.path, role))
         audit.findings += checks.bad_rows(loaded)
         audit.findings += personal_data(Mapped(loaded.records, joined))
     rows = all_rows(train)
-    why = f"rows of kind '{kind}' are for {METHODS[kind]}, which this version does not train yet"
-    audit.add(
-        Finding("other_method", "info", why, "nothing to do for the check; `tunesmith run` takes rows with answers")
-    )
+    if not wanted:
+        why = f"rows of kind '{kind}' are for {METHODS[kind]}"
+        audit.add(Finding("other_method", "info", why, "nothing to do for the check; a recipe names the method"))
     _repeats(spec, rows, audit)
-    _leaks(spec, rows, test.records if test else [], audit)
+    for role, held in (("test", test), ("validation", validation)):
+        if held:
+            _leaks(spec, rows, held.records, role, audit)
     diversity = DiversityLook()
     beside = (*_ANSWERED, *_FEW) if kind == "text" else _ANSWERED
     audit.findings += [f for f in quality(Mapped(rows, better), (Languages(), diversity)) if f.code not in beside]
     audit.diversity = diversity.result().as_json()
     audit.findings += kind_checks.OF_KIND[kind](rows) if kind in kind_checks.OF_KIND else ()
-    _tokens(rows, tokenizer, limit, audit)
+    _tokens(rows, tokenizer, limit, spec.data.on_long if wanted else "error", audit)
     return audit
 
 
@@ -103,11 +111,11 @@ def parts(row: Row, tokenizer: Any) -> list[Part]:
 
 
 def _told(
-    spec: RunSpec, train: Sequence[Loaded], test: Loaded | None
+    spec: RunSpec, train: Sequence[Loaded], validation: Loaded | None, test: Loaded | None
 ) -> Iterator[tuple[Loaded, str, SourceSpec]]:  # fmt: skip
     yield from ((loaded, "train", source) for loaded, source in zip(train, spec.data.train, strict=True))
-    if test and isinstance(spec.data.test, SourceSpec):
-        yield test, "test", spec.data.test
+    held = ((validation, "validation", spec.data.validation), (test, "test", spec.data.test))
+    yield from ((loaded, role, source) for loaded, role, source in held if loaded and isinstance(source, SourceSpec))
 
 
 def _repeats(spec: RunSpec, rows: Sequence[Row], audit: Audit) -> None:
@@ -118,16 +126,16 @@ def _repeats(spec: RunSpec, rows: Sequence[Row], audit: Audit) -> None:
         audit.findings += repeats.near_duplicates(found, view, keys, spec.data.near_threshold, "report")
 
 
-def _leaks(spec: RunSpec, rows: Sequence[Row], test: Sequence[Row], audit: Audit) -> None:
-    asked, withheld = Mapped(rows, better), Mapped(test, better)
+def _leaks(spec: RunSpec, rows: Sequence[Row], held: Sequence[Row], role: str, audit: Audit) -> None:
+    asked, withheld = Mapped(rows, better), Mapped(held, better)
     pairs = overlapping(Keys.of(asked), Keys.of(withheld))
-    audit.findings += checks.overlap(pairs, asked, withheld, "test", spec.data.on_overlap)
+    audit.findings += checks.overlap(pairs, asked, withheld, role, spec.data.on_overlap)
     known = set(pairs[0].tolist())
-    near = repeats.leaks(asked, repeats.held(withheld, "test"), spec.data.near_threshold)
+    near = repeats.leaks(asked, repeats.held(withheld, role), spec.data.near_threshold)
     audit.findings += repeats.leaked([x for x in near if x.row not in known], asked, spec.data.on_near_overlap)
 
 
-def _tokens(rows: Sequence[Row], tokenizer: Any, limit: int, audit: Audit) -> None:
+def _tokens(rows: Sequence[Row], tokenizer: Any, limit: int, policy: LongPolicy, audit: Audit) -> None:
     """Figures of the sequences. Texts are cut into pieces for pre-training, so none is too long; prompts teach none."""
     cutting = bool(rows) and isinstance(rows[0], Text)
     counter, lengths = supervision.Measure(sys.maxsize if cutting else limit), array("i")
@@ -156,5 +164,4 @@ def _tokens(rows: Sequence[Row], tokenizer: Any, limit: int, audit: Audit) -> No
         mend = "change these rows to what the base's template takes"
         audit.add(Finding("template_refuses", "block", reason, mend, tuple(places)))
     if long:
-        message = f"row is longer than {limit} tokens (the longest has {max(long.values())})"
-        audit.add(Finding("too_long", "block", message, "shorten them, or use a base that takes more", tuple(long)))
+        audit.add(too_long(tuple(long), max(long.values()), limit, policy))

@@ -224,7 +224,7 @@ def _shared_system_message(prepared: Prepared) -> str:
     """The system message that every training row has; empty where they differ. Chats start with it."""
     found = {
         next((m.content or "" for m in example.messages if m.role == "system"), "")
-        for example in prepared.train.examples
+        for example in prepared.train.conversations
     }
     return found.pop() if len(found) == 1 else ""
 

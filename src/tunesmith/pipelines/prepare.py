@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import numpy as np
 from ..core import fingerprints
 from ..core.errors import ContentError, UsageError
 from ..core.events import Sink, counted, silent, stage
-from ..core.messages import Example
+from ..core.messages import Example, Kind, Row
 from ..data import checks, identity, places
 from ..data.audit import Audit, Finding, TokenFacts
+from ..data.batch import Item
 from ..data.check_privacy import Privacy
 from ..data.check_special import SpecialTokens
 from ..data.check_system import SystemPrompts
@@ -24,12 +26,13 @@ from ..data.curriculum import Curriculum, curriculum
 from ..data.diversity import DiversityLook
 from ..data.fitting import Fitting
 from ..data.hub import local
+from ..data.kinds import better
 from ..data.language import Languages
 from ..data.lengths import Lengths
 from ..data.load import Loaded, Reader, load
 from ..data.mix import capped, mixture, over_cap, repetitions
 from ..data.repeats import near_validation
-from ..data.rows import Joined, RowStore, pick
+from ..data.rows import Joined, Mapped, RowStore, pick
 from ..data.source import rows as source_rows
 from ..data.split import split_off
 from ..data.supervision import Prompts
@@ -43,6 +46,7 @@ from ..evaluation.metrics import Metric, named
 from ..models.find import find
 from ..models.refs import Base
 from ..models.tokenizer import tokenizer as load_tokenizer
+from . import prepare_kinds
 from .encoding import Encoding, Shown
 from .recipe import RunSpec
 from .sift import Training, sift
@@ -54,11 +58,19 @@ _NEWER = ("near_threshold", "near_duplicates", "on_near_overlap", "split", "cap_
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows as conversations and as tokens, in the same order."""
+    """Rows as they were read and as the method learns them: in the same order, but for texts, which are packed."""
 
-    examples: Sequence[Example]
-    encoded: Sequence[Encoded]
+    examples: Sequence[Any]
+    """`Example`s, or the rows of the method's own kind."""
+    encoded: Sequence[Any]
+    """`Encoded`s, or the method's own items."""
     sizes: Sizes
+
+    @property
+    def conversations(self) -> Sequence[Example]:
+        """The rows as conversations that end in the answer they hold up."""
+        supervised = not len(self.examples) or isinstance(self.examples[0], Example)
+        return self.examples if supervised else Mapped(self.examples, better)
 
     def pick(self, indices: Sequence[int]) -> Rows:
         """Some of the rows."""
@@ -82,10 +94,21 @@ class Prepared:
     data_fingerprint: str
     curriculum: Curriculum | None = None
     """The order of the first epochs, where it is known without the model."""
+    kind: Kind = "supervised"
+    counts: list[int] | None = None
+    """How often each row is seen in an epoch, where that is not `repeats`."""
 
     def data_root(self) -> str:
         """What the set of training rows is as they are used: after masking, choice and weights; an epoch of them."""
-        return identity.root(identity.digests(self.train.examples), self.repeats)
+        counts = self.repeats if self.counts is None else self.counts
+        return identity.root(identity.digests(self.train.examples), counts)
+
+    def references(self) -> Sequence[Encoded]:
+        """The test rows as the sequences whose loss is told: of pairs the chosen answers."""
+        rows = self.test.encoded
+        if self.kind == "supervised" or self.kind == "text":
+            return rows
+        return Mapped(rows, attrgetter("chosen" if self.kind == "preference" else "answer"))
 
     def require_clean(self) -> None:
         """ContentError with every blocking finding."""
@@ -107,31 +130,55 @@ def prepare(
     base = find(spec.base)
     _compatible(spec, base)
     tokenizer = load_tokenizer(base, PLAIN_TEMPLATE)
+    if "supervised" not in spec.method.kinds:
+        return _other_kind(spec, base, tokenizer, folder, reader, sink)
     workbench = _Preparation(spec, base, tokenizer, folder, keep_tokens, reader, sink)
     train, repeats, validation, test = workbench.rows()
     metrics = resolve_metrics(spec.evaluation, [e.answer() for e in test.examples])
     gate.check_names(spec.gate, [*(m.name for m in metrics), *sorted(LOWER_IS_BETTER)])
-    resolved = _resolve(spec, workbench.max_length, train, repeats, test, metrics, workbench.curriculum)
+    names = [metric.name for metric in metrics]
+    resolved = _resolve(spec, workbench.max_length, train, repeats, test, names, workbench.curriculum)
     return Prepared(
         resolved, base, tokenizer, train, repeats, validation, test, metrics, workbench.audit,
         _fingerprint(workbench.audit, resolved.data, spec.seed), workbench.curriculum,
     )  # fmt: skip
 
 
+def _other_kind(
+    spec: RunSpec, base: Base, tokenizer: Any, folder: Path | None, reader: Reader, sink: Sink
+) -> Prepared:  # fmt: skip
+    """`prepare` for rows that are no conversations with one right answer."""
+    limit = length_limit(spec, base)
+    ready = prepare_kinds.ready(spec, tokenizer, limit, reader, sink)
+    ready.audit.findings += places.outside((f.path for f in ready.audit.files), folder)
+    train, validation, test = (
+        Rows(part.rows, part.made.items, part.made.sizes) for part in (ready.train, ready.validation, ready.test)
+    )
+    names, metrics = prepare_kinds.measured(spec.evaluation, spec.method.measures, ready.kind)
+    gate.check_names(spec.gate, [*names, *sorted(LOWER_IS_BETTER)])
+    repeats = ready.train.made.repeats
+    resolved = _resolve(spec, limit, train, repeats, test, names, ready.order)
+    return Prepared(
+        resolved, base, tokenizer, train, repeats, validation, test, metrics, ready.audit,
+        _fingerprint(ready.audit, resolved.data, spec.seed), ready.order, ready.kind, ready.train.counts,
+    )  # fmt: skip
+
+
 def _compatible(spec: RunSpec, base: Base) -> None:
     """ContentError for parts of a recipe that cannot be had together."""
-    if spec.method.rehearsal and spec.adapter.trains_base:
+    rehearsal = getattr(spec.method, "rehearsal", None)
+    if rehearsal and spec.adapter.trains_base:
         raise ContentError(
             "method.rehearsal needs an adapter: in full fine-tuning no base is left to compare with",
             mend="use adapter: {type: lora}, or leave method.rehearsal out and mix in general rows (data.train)",
         )
-    if spec.method.rehearsal and base.encoder_decoder:
+    if rehearsal and base.encoder_decoder:
         raise ContentError(
             f"method.rehearsal needs a base that writes text by itself: '{spec.base}' is an encoder-decoder",
             mend="leave method.rehearsal out and mix in general rows (data.train)",
         )
     stopping = spec.training.early_stopping
-    if stopping and stopping.metric != "loss":
+    if stopping and stopping.metric not in ("loss", *spec.method.figures):
         named(stopping.metric, where="training.early_stopping.metric")
 
 
@@ -314,7 +361,7 @@ def length_limit(spec: RunSpec, base: Base) -> int:
 
 
 def _resolve(
-    spec: RunSpec, max_length: int, train: Rows, repeats: list[int], test: Rows, metrics: Sequence[Metric],
+    spec: RunSpec, max_length: int, train: Rows, repeats: list[int], test: Rows, names: Sequence[str],
     order: Curriculum | None,
 ) -> RunSpec:  # fmt: skip
     """Replace every "auto" but the precision, which depends on the machine and is chosen where the model is loaded."""
@@ -334,7 +381,7 @@ def _resolve(
     longest = int(test.sizes.labelled.max(initial=0))
     evaluation = spec.evaluation.model_copy(
         update={
-            "metrics": tuple(m.name for m in metrics),
+            "metrics": tuple(names) or "auto",
             "max_tokens": round(1.25 * longest) + 8
             if spec.evaluation.max_tokens == "auto"
             else spec.evaluation.max_tokens,

@@ -85,8 +85,7 @@ def next_commands(run: RunDir) -> list[tuple[str, str]]:
 
 
 def _method(spec: RunSpec) -> str:
-    rehearsal = " with rehearsal" if spec.method.rehearsal else ""
-    return f"supervised fine-tuning{rehearsal}"
+    return spec.method.wording()
 
 
 def _adapter(spec: RunSpec) -> str:

@@ -12,7 +12,8 @@ from ..evaluation.forgetting import Forgetting, GeneralLoss, general_loss, gener
 from ..evaluation.gate import Verdict, judge
 from ..evaluation.metrics import Metric
 from ..evaluation.neighbour import copied_answers
-from ..evaluation.run import Answers, TestSet, answer_rows
+from ..evaluation.run import Answers, TestSet, answer_rows, score_rows
+from ..methods.base import Figures
 from .bench import Bench
 from .prepare import Prepared
 from .rundir import RunDir
@@ -24,27 +25,39 @@ class Score:
 
     answers: Answers
     general: GeneralLoss
+    held_out: Figures
+    """What the method asks of a model on the test rows."""
 
 
 def score(bench: Bench, prepared: Prepared, sink: Sink) -> Score:
     """Answer the test rows greedily and measure losses, with the bench as it stands."""
+    how: dict[str, Any] = {"pad_id": bench.pad_id, "number_type": bench.number_type}
+    rows = general_rows(bench.tokenizer, int(prepared.spec.training.max_length))
+    method = prepared.spec.method.build()
+    return Score(
+        _answers(bench, prepared, sink) if prepared.metrics else score_rows(bench.model, prepared.references(), **how),
+        general_loss(bench.model, rows, **how),
+        method.held_out(bench.model, prepared.test.encoded, **how),
+    )
+
+
+def _answers(bench: Bench, prepared: Prepared, sink: Sink) -> Answers:
     spec = prepared.spec
-    test = TestSet.of(prepared.test.examples, prepared.test.encoded, bench.tokenizer)
-    answers = answer_rows(
+    test = TestSet.of(prepared.test.conversations, prepared.references(), bench.tokenizer)
+    return answer_rows(
         bench.model, bench.tokenizer, test,
         max_tokens=int(spec.evaluation.max_tokens), stop_ids=bench.stop_ids, context=bench.base.context,
         number_type=bench.number_type, on_progress=lambda done: sink(Progress(done, len(test.examples), "rows")),
     )  # fmt: skip
-    rows = general_rows(bench.tokenizer, int(spec.training.max_length))
-    return Score(answers, general_loss(bench.model, rows, pad_id=bench.pad_id, number_type=bench.number_type))
 
 
 def evaluate(prepared: Prepared, base: Score, tuned: Score, run: RunDir) -> Verdict:
     """Compare the two, judge, and write `evaluation.json` and `predictions.jsonl` of a trained run."""
     spec = prepared.spec
     comparison = compare(
-        prepared.test.examples, base.answers, tuned.answers, prepared.metrics, spec.evaluation, spec.seed
-    )
+        prepared.test.conversations, base.answers, tuned.answers, prepared.metrics, spec.evaluation, spec.seed,
+        spec.method.build().compared(base.held_out, tuned.held_out),
+    )  # fmt: skip
     forgetting = Forgetting.between(base.general, tuned.general)
     verdict = judge(spec.gate, comparison.metrics, forgetting)
     facts, curves = run.read_json("run.json"), run.curves()
@@ -79,23 +92,38 @@ def evaluate(prepared: Prepared, base: Score, tuned: Score, run: RunDir) -> Verd
 
 
 def _baselines(prepared: Prepared) -> list[dict[str, Any]]:
-    """What copying the nearest training answer would score: a test that this passes proves little."""
-    answers = copied_answers(prepared.train.examples, prepared.test.examples)
-    return [
+    """What copying the nearest training answer would score: a test that this passes proves little. Of pairs also how
+    often the longer answer is the better one."""
+    found = []
+    if prepared.kind == "preference":
+        longer = [_longer(pair.chosen.labelled, pair.rejected.labelled) for pair in prepared.test.encoded]
+        share = sum(longer) / len(longer)
+        found = [
+            {"name": "the longer answer", "metric": name, "score": share} for name in prepared.spec.method.measures
+        ]
+    if not prepared.metrics:
+        return found
+    answers = copied_answers(prepared.train.conversations, prepared.test.conversations)
+    return found + [
         {"name": "nearest training row", "metric": metric.name, "score": _mean(metric, answers, prepared)}
         for metric in prepared.metrics
         if metric.uses_reference
     ]
 
 
+def _longer(chosen: int, rejected: int) -> float:
+    return 0.5 if chosen == rejected else float(chosen > rejected)
+
+
 def _mean(metric: Metric, answers: list[str], prepared: Prepared) -> float:
-    pairs = zip(answers, prepared.test.examples, strict=True)
+    pairs = zip(answers, prepared.test.conversations, strict=True)
     scores = [metric.score(text, example.answer()) for text, example in pairs]
     return sum(scores) / len(scores)
 
 
 def _predictions(prepared: Prepared, base: Answers, tuned: Answers, comparison: Comparison) -> list[dict[str, Any]]:
     fields = prepared.spec.evaluation.slices
+    base_losses, tuned_losses = base.losses(), tuned.losses()
     return [
         {
             "index": i,
@@ -106,12 +134,12 @@ def _predictions(prepared: Prepared, base: Answers, tuned: Answers, comparison: 
             "tuned": tuned.texts[i],
             "base_score": float(comparison.base_scores[i]),
             "tuned_score": float(comparison.tuned_scores[i]),
-            "base_loss": float(base.loss_sums[i] / max(1, base.label_counts[i])),
-            "tuned_loss": float(tuned.loss_sums[i] / max(1, tuned.label_counts[i])),
+            "base_loss": float(base_losses[i]),
+            "tuned_loss": float(tuned_losses[i]),
             "base_finished": base.finished[i],
             "tuned_finished": tuned.finished[i],
             "outcome": comparison.outcome(i),
             "slices": {f: str(example.metadata[f]) for f in fields if f in example.metadata},
         }
-        for i, example in enumerate(prepared.test.examples)
+        for i, example in enumerate(prepared.test.conversations)
     ]

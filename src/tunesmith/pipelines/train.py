@@ -118,7 +118,8 @@ def _gathered(prepared: Prepared, bench: Bench, world: World) -> Bench:
 def _validation_metric(prepared: Prepared, bench: Bench) -> Callable[[], float] | None:
     """Answers the validation rows and gives the mean of the metric that early stopping watches; None for the loss."""
     stopping = prepared.spec.training.early_stopping
-    if stopping is None or stopping.metric == "loss" or not prepared.validation.examples:
+    told = ("loss", *prepared.spec.method.figures)
+    if stopping is None or stopping.metric in told or not prepared.validation.examples:
         return None
     metric, rows = named(stopping.metric), prepared.validation
     test = TestSet.of(rows.examples, rows.encoded, bench.tokenizer)

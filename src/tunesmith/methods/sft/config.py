@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from ...core.messages import Kind
 from ...core.spec import Spec
 
 if TYPE_CHECKING:
@@ -41,6 +42,17 @@ class SftSpec(Spec):
     """Noise on the embeddings in training (Jain et al. 2023, arXiv 2310.05914), 5 to 15 in the paper; null for none."""
     rehearsal: RehearsalSpec | None = None
     """Guard against forgetting; null for none."""
+
+    kinds: ClassVar[tuple[Kind, ...]] = ("supervised",)
+    """Of rows that it learns from."""
+    figures: ClassVar[tuple[str, ...]] = ()
+    """What is counted beside the loss in training and validation; early stopping may watch each."""
+    measures: ClassVar[tuple[str, ...]] = ()
+    """What base and tuned model are compared by besides answers and losses."""
+
+    def wording(self) -> str:
+        """The method in a report's words."""
+        return f"supervised fine-tuning{' with rehearsal' if self.rehearsal else ''}"
 
     def build(self) -> Sft:
         """The implementation."""

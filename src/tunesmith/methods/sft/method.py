@@ -18,7 +18,7 @@ from ...engine.objective import Tally, TorchBatch
 from ...inference.generate import Sampling, generate
 from ...models.head import labelled, logits_at
 from ...models.targets import is_encoder_decoder
-from ..base import Learned, Scene
+from ..base import Figures, Learned, Scene, Scores
 from .config import RehearsalSpec, SftSpec
 from .neftune import noisy_embeddings
 
@@ -78,6 +78,14 @@ class Sft:
             said = labelled(model, batch.input_ids_BL, batch.attention_mask_BL, batch.loss_weight_BL)
         loss = (said.losses() * said.weight_N).sum()
         return loss if said.router_loss is None else loss + said.router_loss * said.weight_N.sum()
+
+    def held_out(self, model: Any, rows: Sequence[Encoded], *, pad_id: int, number_type: str) -> Figures:
+        """Nothing: answers and losses say it all."""
+        return {}
+
+    def compared(self, base: Figures, tuned: Figures) -> dict[str, tuple[Scores, Scores]]:
+        """Nothing besides."""
+        return {}
 
     def regulariser(self, model: Any, step: int) -> Tensor | None:
         """The rehearsal's term, on the steps that have one."""
