@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import transformers
 
-import tiny
+import families
 from tunesmith.adapters.base import Adapter
 from tunesmith.adapters.config import FullSpec, LoraSpec
 from tunesmith.core.errors import ContentError
@@ -23,61 +22,15 @@ from tunesmith.engine.objective import TorchBatch
 from tunesmith.methods.sft.config import SftSpec
 from tunesmith.methods.sft.method import Sft
 
-IDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-COMMON = {
-    "vocab_size": 96, "hidden_size": 32, "intermediate_size": 56, "num_hidden_layers": 2,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64, **IDS,
-}  # fmt: skip
-ROUTED = {"num_experts_per_tok": 2, "output_router_logits": True, "router_aux_loss_coef": 1.5}
-CONFIGS: dict[str, Any] = {
-    "llama": lambda: transformers.LlamaConfig(**COMMON),
-    "llama tied": lambda: transformers.LlamaConfig(**COMMON, tie_word_embeddings=True),
-    "qwen2": lambda: transformers.Qwen2Config(**COMMON),
-    "qwen3": lambda: transformers.Qwen3Config(**COMMON, head_dim=8),
-    "mistral": lambda: transformers.MistralConfig(**COMMON, sliding_window=4, head_dim=8),
-    "gemma2": lambda: transformers.Gemma2Config(
-        **COMMON,
-        head_dim=8,
-        query_pre_attn_scalar=8,
-        sliding_window=4,
-        final_logit_softcapping=0.5,
-        attn_logit_softcapping=0.5,
-    ),
-    "gemma3": lambda: transformers.Gemma3TextConfig(**COMMON, head_dim=8, sliding_window=4),
-    "phi3": lambda: transformers.Phi3Config(**COMMON),
-    "gpt2": lambda: tiny.config("gpt2"),
-    "gpt-neox": lambda: transformers.GPTNeoXConfig(**{k: v for k, v in COMMON.items() if k != "num_key_value_heads"}),
-    "olmo2": lambda: transformers.Olmo2Config(**COMMON),
-    "granite": lambda: transformers.GraniteConfig(**COMMON, logits_scaling=3.0, embedding_multiplier=2.0),
-    "qwen3-moe": lambda: tiny.config("qwen3-moe"),
-    "qwen2-moe": lambda: transformers.Qwen2MoeConfig(
-        **COMMON, **ROUTED, num_experts=6, moe_intermediate_size=24, shared_expert_intermediate_size=24
-    ),
-    "mixtral": lambda: transformers.MixtralConfig(**COMMON, **ROUTED, num_local_experts=6),
-    "olmoe": lambda: transformers.OlmoeConfig(**COMMON, **ROUTED, num_experts=6),
-    "t5": lambda: tiny.config("t5"),
-    "t5 v1.1": lambda: tiny.config("t5 v1.1"),
-    "bart": lambda: tiny.config("bart"),
-}
-ROUTERS = ("qwen3-moe", "qwen2-moe", "mixtral", "olmoe")
-TIED = ("llama tied", "gemma2", "gemma3", "gpt2", "t5")
-every_model = pytest.mark.parametrize("kind", CONFIGS)
+every_model = pytest.mark.parametrize("kind", families.CONFIGS)
 INPUT_BL = torch.tensor([[1, 5, 9, 13, 17, 21, 7], [1, 90, 80, 70, 60, 2, 0]])
 MASK_BL = torch.tensor([[1, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1, 0]])
 WEIGHT_BL = torch.tensor([[0, 0, 0, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1, 0]], dtype=torch.float32)
 BATCH = TorchBatch(INPUT_BL, MASK_BL, WEIGHT_BL)
 
 
-def _model(kind: str, **other: Any) -> Any:
-    """A tiny random model; `other` changes its configuration."""
-    config = CONFIGS[kind]()
-    for key, value in other.items():
-        setattr(config, key, value)
-    return tiny.random_model(config, seed=3)
-
-
 def _attached(kind: str, spec: LoraSpec | FullSpec) -> tuple[Any, Adapter]:
-    model, adapter = _model(kind), spec.build()
+    model, adapter = families.model(kind), spec.build()
     torch.manual_seed(4)
     adapter.attach(model)
     return model, adapter
@@ -125,7 +78,7 @@ def _loss(model: Any) -> float:
 
 @every_model
 def test_the_loss_is_the_plain_forward_one(kind: str) -> None:
-    model = _model(kind)
+    model = families.model(kind)
     assert _loss(model) == pytest.approx(float(_plain(model).loss), rel=1e-5, abs=1e-5)
 
 
@@ -134,22 +87,22 @@ IN_FORCE: list[tuple[str, str, Any]] = [
     ("gemma2", "final_logit_softcapping", None), ("gemma2", "attn_logit_softcapping", None),
     ("granite", "logits_scaling", 1.0), ("granite", "embedding_multiplier", 1.0),
     ("t5", "scale_decoder_outputs", False),
-    *((kind, "output_router_logits", False) for kind in ROUTERS),
+    *((kind, "output_router_logits", False) for kind in families.ROUTERS),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("kind", "key", "other"), IN_FORCE)
 def test_what_the_config_says_is_in_force(kind: str, key: str, other: Any) -> None:
     """The rows are longer than the windows; without the window, cap, scale or router loss the loss is another."""
-    model, without = _model(kind), _model(kind, **{key: other})
+    model, without = families.model(kind), families.model(kind, **{key: other})
     assert torch.equal(next(model.parameters()), next(without.parameters()))
     assert abs(_loss(model) - _loss(without)) > 1e-3
     assert _loss(without) == pytest.approx(float(_plain(without).loss), rel=1e-5, abs=1e-5)
 
 
-@pytest.mark.parametrize("kind", ROUTERS)
+@pytest.mark.parametrize("kind", families.ROUTERS)
 def test_the_routers_loss_counts_each_micro_batch_by_its_weight(kind: str) -> None:
-    model = _model(kind)
+    model = families.model(kind)
     weight_BL = WEIGHT_BL * torch.tensor([[0.5], [2.0]])
     parts = [TorchBatch(INPUT_BL[i : i + 1], MASK_BL[i : i + 1], weight_BL[i : i + 1]) for i in (0, 1)]
     expected, whole = 0.0, float(weight_BL.sum())
@@ -163,20 +116,20 @@ def test_the_routers_loss_counts_each_micro_batch_by_its_weight(kind: str) -> No
     assert ours == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("kind", ROUTERS)
+@pytest.mark.parametrize("kind", families.ROUTERS)
 def test_models_are_compared_without_the_routers_loss(kind: str) -> None:
     rows = [
         Encoded(ids[: int(mask.sum())].numpy().astype(np.int32), weight[: int(mask.sum())].numpy())
         for ids, mask, weight in zip(INPUT_BL, MASK_BL, WEIGHT_BL, strict=True)
     ]
     with_it, without = (
-        row_losses(_model(kind, output_router_logits=said), rows, pad_id=0, number_type="fp32")[0]
+        row_losses(families.model(kind, output_router_logits=said), rows, pad_id=0, number_type="fp32")[0]
         for said in (True, False)
     )
     np.testing.assert_allclose(with_it, without, rtol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ROUTERS)
+@pytest.mark.parametrize("kind", families.ROUTERS)
 def test_lora_leaves_router_and_experts_as_they_are(kind: str) -> None:
     model, adapter = _attached(kind, LoraSpec(r=4))
     adapted = {name.split(".lora_")[0].rpartition(".")[2] for name in adapter.parameters()}
@@ -192,7 +145,7 @@ def test_lora_leaves_router_and_experts_as_they_are(kind: str) -> None:
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in routers)
 
 
-@pytest.mark.parametrize("kind", TIED)
+@pytest.mark.parametrize("kind", families.TIED)
 def test_tied_tables_stay_one(kind: str, tmp_path: Path) -> None:
     model, adapter, _ = _trained(kind, FullSpec(), steps=2)
     assert _one_table(model)
@@ -216,7 +169,7 @@ def test_it_learns_saves_loads_and_merges(kind: str, spec: LoraSpec | FullSpec, 
     model, adapter, losses = _trained(kind, spec)
     assert losses[-1] < 0.9 * losses[0]
     wanted = _logits(model)
-    assert not torch.allclose(wanted, _logits(_model(kind)), atol=1e-2)
+    assert not torch.allclose(wanted, _logits(families.model(kind)), atol=1e-2)
     adapter.save(tmp_path, "some/base")
     again, loaded = _attached(kind, spec)
     loaded.load(tmp_path)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, model_validator
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, core_schema
 
 
 class Spec(BaseModel):
@@ -34,3 +35,25 @@ class NamedSpec(Spec):
         made = handler(schema)
         handler.resolve_ref_schema(made)["type"] = ["object", "string"]
         return made
+
+
+@dataclass(frozen=True)
+class ByName:
+    """Lets a union on `type` be given by the type alone: `loss: simpo` is short for `loss: {type: simpo}`."""
+
+    default: str | None = None
+    """The type of a mapping that names none; None requires a name."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self._named, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        made = handler(schema)
+        if self.default:  # a discriminator would require the name
+            made = {"anyOf": made["oneOf"], "discriminator": made["discriminator"]}
+        return {"anyOf": [made, {"type": "string", "enum": list(made["discriminator"]["mapping"])}]}
+
+    def _named(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"type": value}
+        return {"type": self.default} | value if self.default and isinstance(value, dict) else value

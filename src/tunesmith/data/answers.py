@@ -1,4 +1,4 @@
-"""Rows with answers to be compared or judged, as tokens: pairs of a better and a worse one, and answers called good or bad.
+"""Rows with answers to be compared or judged, as tokens: pairs of a better and a worse one; answers called good or bad.
 
 Loss weights mark an answer's tokens: those of the turns behind the prompt, their end-of-turn included. Earlier answers
 inside a prompt carry none, for they are not what is judged.

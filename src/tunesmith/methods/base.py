@@ -16,7 +16,6 @@ from ..data.batch import Item
 from ..engine.distributed import ALONE, World
 from ..engine.objective import Objective
 
-
 Scores = NDArray[np.float64]
 """One number for each row."""
 Figures = dict[str, Scores]

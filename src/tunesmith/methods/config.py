@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from ..core.spec import Spec
+from typing import Annotated
+
+from pydantic import Field
+
+from ..core.spec import ByName, Spec
+from .preference.config import PreferenceSpec
 from .sft.config import SftSpec
 
-MethodSpec = SftSpec
-"""A union on `type` as soon as there is a second method."""
-METHODS: dict[str, type[Spec]] = {"sft": SftSpec}
+MethodSpec = Annotated[SftSpec | PreferenceSpec, Field(discriminator="type"), ByName(default="sft")]
+METHODS: dict[str, type[Spec]] = {"sft": SftSpec, "preference": PreferenceSpec}
+"""By their names in a recipe."""

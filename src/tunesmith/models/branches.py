@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..data.batch import collate
-from ..data.branches import PADDING, TRUNK, Branched, Family, branched
-from ..data.tokenize import Encoded
+from ..data.branches import PADDING, TRUNK, Family, branched
 from .head import labelled, logits_where
 from .targets import is_encoder_decoder
 
@@ -26,53 +24,69 @@ PROBE_DIFFERENCE = 0.05
 """Of a sequence's log-probability per token between both ways; bf16 rounds by less, a mask unheeded differs by more."""
 
 
-@dataclass(frozen=True)
-class Sequences:
-    """S sequences on the model's device: in rows that share beginnings, or each in its own."""
+class Sequences(Protocol):
+    """S sequences on the model's device."""
 
-    count: int
-    shared: Branched | None
-    plain: tuple[Tensor, Tensor, Tensor] | None
-    """(ids, attention mask, loss weight), each [S, L]."""
-    device: torch.device
+    def logprobs(self, model: Any) -> tuple[Tensor, Tensor]:
+        """(log-probability of each sequence's labelled tokens, summed, in nats; their number), both [S], in float32."""
+
+
+def sequences(families: Sequence[Family], pad_id: int, device: torch.device, *, share: bool) -> Sequences:
+    """The sequences of all families, numbered through: in rows that share beginnings, or each in its own."""
+    return Together.of(families, pad_id, device) if share else Apart.of(families, pad_id, device)
+
+
+@dataclass(frozen=True)
+class Apart:
+    """Each sequence a row; tensors are [S, L]."""
+
+    input_ids_SL: Tensor
+    attention_mask_SL: Tensor
+    loss_weight_SL: Tensor
 
     @staticmethod
-    def of(families: Sequence[Family], pad_id: int, device: torch.device, *, share: bool) -> Sequences:
-        """Batch families; the sequences are numbered through."""
-        if share:
-            made = branched(families, pad_id)
-            return Sequences(made.count, made, None, device)
-        rows = [one for family in families for one in family.sequences]
-        batch = collate(rows, pad_id)
-        ids, mask, weight = (
-            torch.from_numpy(a).to(device) for a in (batch.input_ids, batch.attention_mask, batch.loss_weight)
-        )
-        return Sequences(len(rows), None, (ids, mask, weight), device)
+    def of(families: Sequence[Family], pad_id: int, device: torch.device) -> Apart:
+        """Padded on the right."""
+        batch = collate([one for family in families for one in family.sequences], pad_id)
+        arrays = (batch.input_ids, batch.attention_mask, batch.loss_weight)
+        return Apart(*(torch.from_numpy(array).to(device) for array in arrays))
+
+    def logprobs(self, model: Any) -> tuple[Tensor, Tensor]:
+        """See `Sequences`."""
+        said = labelled(model, self.input_ids_SL, self.attention_mask_SL, self.loss_weight_SL)
+        return _summed(-said.losses(), said.owner_N, len(self.input_ids_SL))
 
 
-def logprobs(model: Any, sequences: Sequences) -> tuple[Tensor, Tensor]:
-    """(log-probability of each sequence's labelled tokens, summed, in nats; their number), both [S], in float32."""
-    if sequences.shared is None:
-        assert sequences.plain
-        said = labelled(model, *sequences.plain)
-        return _summed(-said.losses(), said.owner_N, sequences.count)
-    batch = sequences.shared
-    ids_BL, positions_BL, branch_BL, before_M, tokens_M, owner_M = (
-        torch.from_numpy(a).to(sequences.device)
-        for a in (batch.input_ids, batch.positions, batch.branch, batch.before, batch.tokens, batch.owner)
-    )
-    asked_N, pick_M = before_M.unique(return_inverse=True)  # branches begin behind the same token
-    wanted_BL = torch.zeros_like(ids_BL, dtype=torch.bool)
-    wanted_BL.view(-1)[asked_N] = True
-    inputs = {
-        "input_ids": ids_BL,
-        "position_ids": positions_BL,
-        "attention_mask": _mask(model, positions_BL, branch_BL),
-    }
-    logits_NV = logits_where(model, inputs, wanted_BL)
-    normal_N = logits_NV.float().logsumexp(-1)
-    logp_M = logits_NV[pick_M, tokens_M].float() - normal_N[pick_M]
-    return _summed(logp_M, owner_M, sequences.count)
+@dataclass(frozen=True)
+class Together:
+    """Rows that begin with what their sequences share; see `data.branches.Branched` for shapes."""
+
+    input_ids_BL: Tensor
+    positions_BL: Tensor
+    branch_BL: Tensor
+    before_M: Tensor
+    tokens_M: Tensor
+    owner_M: Tensor
+    count: int
+
+    @staticmethod
+    def of(families: Sequence[Family], pad_id: int, device: torch.device) -> Together:
+        """Padded on the right."""
+        made = branched(families, pad_id)
+        arrays = (made.input_ids, made.positions, made.branch, made.before, made.tokens, made.owner)
+        return Together(*(torch.from_numpy(array).to(device) for array in arrays), made.count)
+
+    def logprobs(self, model: Any) -> tuple[Tensor, Tensor]:
+        """See `Sequences`."""
+        asked_N, pick_M = self.before_M.unique(return_inverse=True)  # branches begin behind the same token
+        wanted_BL = torch.zeros_like(self.input_ids_BL, dtype=torch.bool)
+        wanted_BL.view(-1)[asked_N] = True
+        mask = _mask(model, self.positions_BL, self.branch_BL)
+        inputs = {"input_ids": self.input_ids_BL, "position_ids": self.positions_BL, "attention_mask": mask}
+        logits_NV = logits_where(model, inputs, wanted_BL)
+        normal_N = logits_NV.float().logsumexp(-1)
+        logp_M = logits_NV[pick_M, self.tokens_M].float() - normal_N[pick_M]
+        return _summed(logp_M, self.owner_M, self.count)
 
 
 def can_share(model: Any, example: Family, pad_id: int) -> bool:
@@ -84,7 +98,7 @@ def can_share(model: Any, example: Family, pad_id: int) -> bool:
     try:
         with torch.no_grad():
             found = [
-                logprobs(model, Sequences.of([example], pad_id, device, share=share))[0].cpu().numpy()
+                sequences([example], pad_id, device, share=share).logprobs(model)[0].cpu().numpy()
                 for share in (True, False)
             ]
     except (TypeError, ValueError, RuntimeError, KeyError, AttributeError):  # a model that takes no such mask or places
@@ -93,11 +107,6 @@ def can_share(model: Any, example: Family, pad_id: int) -> bool:
         model.train(was_training)
     lengths = np.array([one.labelled for one in example.sequences])
     return bool((np.abs(found[0] - found[1]) / lengths < PROBE_DIFFERENCE).all())
-
-
-def alone(rows: Sequence[Encoded]) -> list[Family]:
-    """Each row as a family of its own."""
-    return [Family((row,), 0) for row in rows]
 
 
 def _mask(model: Any, positions_BL: Tensor, branch_BL: Tensor) -> Tensor | dict[str, Tensor]:

@@ -14,10 +14,9 @@ import numpy as np
 from ..core import fingerprints
 from ..core.errors import ContentError, UsageError
 from ..core.events import Sink, counted, silent, stage
-from ..core.messages import Example, Kind, Row
+from ..core.messages import Example, Kind
 from ..data import checks, identity, places
 from ..data.audit import Audit, Finding, TokenFacts
-from ..data.batch import Item
 from ..data.check_privacy import Privacy
 from ..data.check_special import SpecialTokens
 from ..data.check_system import SystemPrompts
@@ -105,10 +104,8 @@ class Prepared:
 
     def references(self) -> Sequence[Encoded]:
         """The test rows as the sequences whose loss is told: of pairs the chosen answers."""
-        rows = self.test.encoded
-        if self.kind == "supervised" or self.kind == "text":
-            return rows
-        return Mapped(rows, attrgetter("chosen" if self.kind == "preference" else "answer"))
+        part = {"preference": "chosen", "labelled": "answer"}.get(self.kind)
+        return Mapped(self.test.encoded, attrgetter(part)) if part else self.test.encoded
 
     def require_clean(self) -> None:
         """ContentError with every blocking finding."""

@@ -132,7 +132,7 @@ def choose(
     spec: RunSpec, train: Sequence[Loaded], validation: Loaded | None, test: Loaded | None, audit: Audit
 ) -> Chosen:
     """Leave out what the recipe says, and draw the shares for test and validation. Prompts stay on one side."""
-    data, rows = spec.data, _Rows.of(train, data_weights(data), spec.seed)
+    data, rows = spec.data, _Rows.of(train, [source.weight for source in spec.data.train], spec.seed)
     held: Sequence[Row] = test.records if test else ()
     beside: Sequence[Row] = validation.records if validation else ()
     if data.on_overlap == "drop":
@@ -144,11 +144,6 @@ def choose(
     seen = [place for place, count in enumerate(rows.counts) if count]
     rows = rows.pick(seen)
     return Chosen(rows.rows, rows.counts, rows.sources, beside, held)
-
-
-def data_weights(data: DataSpec) -> list[float]:
-    """How often the rows of each training file are seen in an epoch."""
-    return [source.weight for source in data.train]
 
 
 @dataclass(frozen=True)

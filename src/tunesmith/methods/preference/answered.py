@@ -24,7 +24,7 @@ from ...data.rows import Lazy, Mapped
 from ...data.tokenize import Encoded
 from ...engine import precision
 from ...engine.evaluate import EVALUATION_TOKENS
-from ...models.branches import Sequences, logprobs
+from ...models.branches import sequences
 from ..base import Learned, Scene
 from .config import PreferenceSpec
 
@@ -136,8 +136,8 @@ def log_probabilities(
     model.eval()
     with torch.no_grad(), precision.context(number_type, model) if number_type else nullcontext():
         for places in evaluation_batches(lengths, EVALUATION_TOKENS):
-            batch = Sequences.of([families[i] for i in places], pad_id, device, share=share)
-            found = (values.double().cpu().numpy() for values in logprobs(model, batch))
+            batch = sequences([families[i] for i in places], pad_id, device, share=share)
+            found = (values.double().cpu().numpy() for values in batch.logprobs(model))
             at = np.concatenate([np.arange(first[i], first[i + 1]) for i in places])
             sums[at], tokens[at] = found
     model.train(was_training)

@@ -18,11 +18,11 @@ from ...core.events import Note
 from ...data.answers import Judged, Pair
 from ...data.branches import Family
 from ...engine.objective import Tally
-from ...models.branches import Sequences, can_share, logprobs
+from ...models.branches import Sequences, can_share, sequences
 from ..base import Figures, Learned, Scene, Scores
 from . import losses
 from .answered import Answered, answered, log_probabilities
-from .config import FIGURES, KtoSpec, PreferenceSpec
+from .config import KtoSpec, PreferenceSpec
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class PreferenceBatch:
 class Preference:
     """The mean loss over pairs (over answers, for KTO), whatever their lengths."""
 
-    figures: tuple[str, ...] = FIGURES
+    figures: tuple[str, ...] = PreferenceSpec.figures
 
     def __init__(self, spec: PreferenceSpec):
         self.spec = spec
@@ -83,7 +83,7 @@ class Preference:
             return torch.tensor(values, dtype=dtype, device=device)
 
         return PreferenceBatch(
-            Sequences.of([row.family for row in rows], pad_id, device, share=self._share),
+            sequences([row.family for row in rows], pad_id, device, share=self._share),
             tensor([one for row in rows for one in row.reference or [0.0] * len(row.good)]),
             tensor([one for row in rows for one in row.good], torch.bool),
             torch.arange(len(rows), device=device).repeat_interleave(torch.tensor(counts, device=device)),
@@ -93,7 +93,7 @@ class Preference:
 
     def loss_sum(self, model: Any, batch: PreferenceBatch) -> Tensor:
         """Sum of the items' losses."""
-        logp_S, tokens_S = logprobs(model, batch.sequences)
+        logp_S, tokens_S = batch.sequences.logprobs(model)
         if isinstance(self.spec.loss, KtoSpec):
             return self._judged(self.spec.loss, logp_S, batch)
         pairs = _pairs(logp_S, tokens_S, batch.reference_S if self.spec.needs_reference else None)
