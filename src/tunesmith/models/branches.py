@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..data.batch import collate
 from ..data.branches import PADDING, TRUNK, Family, branched
-from .head import labelled, logits_where
+from .head import labelled, logits_where, without_router_loss
 from .targets import is_encoder_decoder
 
 PROBE_DIFFERENCE = 0.05
@@ -83,7 +83,7 @@ class Together:
         wanted_BL.view(-1)[asked_N] = True
         mask = _mask(model, self.positions_BL, self.branch_BL)
         inputs = {"input_ids": self.input_ids_BL, "position_ids": self.positions_BL, "attention_mask": mask}
-        logits_NV = logits_where(model, inputs, wanted_BL)
+        logits_NV = logits_where(model, inputs | without_router_loss(model), wanted_BL)
         normal_N = logits_NV.float().logsumexp(-1)
         logp_M = logits_NV[pick_M, self.tokens_M].float() - normal_N[pick_M]
         return _summed(logp_M, self.owner_M, self.count)
