@@ -98,7 +98,7 @@ class PairStore(Lazy[Pair]):
     def sizes(self) -> Sizes:
         """Of all pairs so far; a pair is cut where one of its sequences is."""
         found = self._tokens.sizes()
-        cut = found.truncated.reshape(-1, 2).any(1)
+        cut = np.logical_or(found.truncated[::2], found.truncated[1::2])
         return Sizes(np.array(self._lengths, dtype=np.int64), found.labelled.reshape(-1, 2).sum(1), cut)
 
     def __len__(self) -> int:

@@ -73,12 +73,15 @@ class Together:
     def of(families: Sequence[Family], pad_id: int, device: torch.device) -> Together:
         """Padded on the right."""
         made = branched(families, pad_id)
-        arrays = (made.input_ids, made.positions, made.branch, made.before, made.tokens, made.owner)
-        return Together(*(torch.from_numpy(array).to(device) for array in arrays), made.count)
+        ids_BL, positions_BL, branch_BL, before_M, tokens_M, owner_M = (
+            torch.from_numpy(array).to(device)
+            for array in (made.input_ids, made.positions, made.branch, made.before, made.tokens, made.owner)
+        )
+        return Together(ids_BL, positions_BL, branch_BL, before_M, tokens_M, owner_M, made.count)
 
     def logprobs(self, model: Any) -> tuple[Tensor, Tensor]:
         """See `Sequences`."""
-        asked_N, pick_M = self.before_M.unique(return_inverse=True)  # branches begin behind the same token
+        asked_N, pick_M = torch.unique(self.before_M, return_inverse=True)  # branches begin behind the same token
         wanted_BL = torch.zeros_like(self.input_ids_BL, dtype=torch.bool)
         wanted_BL.view(-1)[asked_N] = True
         mask = _mask(model, self.positions_BL, self.branch_BL)
