@@ -23,8 +23,8 @@ from ...data.branches import Family
 from ...data.rows import Lazy, Mapped
 from ...data.tokenize import Encoded
 from ...engine import precision
+from ...engine.branches import sequences
 from ...engine.evaluate import EVALUATION_TOKENS
-from ...models.branches import sequences
 from ..base import Learned, Scene
 from .config import PreferenceSpec
 
