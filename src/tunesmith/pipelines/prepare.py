@@ -120,7 +120,24 @@ def prepare(
 
 def _compatible(spec: RunSpec, base: Base) -> None:
     """ContentError for parts of a recipe that cannot be had together."""
-    if spec.method.rehearsal and spec.adapter.trains_base:
+    devices = spec.training.devices
+    if devices.activation_checkpointing and spec.adapter.cannot_checkpoint:
+        raise ContentError(
+            f"adapter: {{type: {spec.adapter.type}}} does not go with activation checkpointing",
+            where="training.devices.activation_checkpointing", why=spec.adapter.cannot_checkpoint,
+            mend="leave it out, or use another adapter",
+        )  # fmt: skip
+    if devices.strategy == "fsdp" and spec.adapter.cannot_shard:
+        raise ContentError(
+            f"adapter: {{type: {spec.adapter.type}}} does not go with FSDP", where="training.devices.strategy",
+            why=spec.adapter.cannot_shard, mend="set training.devices.strategy: ddp, or use another adapter",
+        )  # fmt: skip
+    if spec.adapter.virtual_tokens() and base.encoder_decoder:
+        raise ContentError(
+            f"adapter: {{type: {spec.adapter.type}}} needs a decoder by itself: '{spec.base}' is an encoder-decoder",
+            mend="use adapter: {type: lora} or {type: ia3}",
+        )
+    if spec.method.rehearsal and not spec.adapter.keeps_base:
         raise ContentError(
             "method.rehearsal needs an adapter: in full fine-tuning no base is left to compare with",
             mend="use adapter: {type: lora}, or leave method.rehearsal out and mix in general rows (data.train)",
@@ -302,12 +319,19 @@ def blocked(findings: Sequence[Finding]) -> ContentError:
 
 def length_limit(spec: RunSpec, base: Base) -> int:
     """The longest row in tokens: what the recipe says, within what the base takes. ContentError beyond that."""
-    context, wanted = base.context, spec.training.max_length
+    whole, wanted, taken = base.context, spec.training.max_length, spec.adapter.virtual_tokens()
+    if whole and whole - taken < 2:
+        raise ContentError(
+            f"adapter.tokens is {taken}, and base '{spec.base}' takes {whole} tokens: no place is left for text",
+            mend="lower adapter.tokens",
+        )
+    context = whole - taken if whole else None
     if wanted == "auto":
         return min(context or LONGEST_AUTO, LONGEST_AUTO)
     if context and wanted > context:
         raise ContentError(
             f"training.max_length is {wanted}, but base '{spec.base}' takes at most {context} tokens",
+            why=f"{taken} of its {whole} places are the adapter's virtual tokens" if taken else None,
             mend=f"set training.max_length to {context} or less, or to auto",
         )
     return wanted
@@ -323,7 +347,7 @@ def _resolve(
     if training.batch_size is None and training.batch_tokens is None:
         update["batch_size"] = DEFAULT_BATCH_SIZE
     if training.learning_rate == "auto":
-        update["learning_rate"] = 2e-5 if spec.adapter.trains_base else 2e-4
+        update["learning_rate"] = spec.adapter.auto_rate
     training = training.model_copy(update=update)
     if len(train.encoded):
         steps = Steps(train.sizes.lengths.tolist(), repeats, training, spec.seed, order)

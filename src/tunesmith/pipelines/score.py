@@ -32,7 +32,7 @@ def score(bench: Bench, prepared: Prepared, sink: Sink) -> Score:
     test = TestSet.of(prepared.test.examples, prepared.test.encoded, bench.tokenizer)
     answers = answer_rows(
         bench.model, bench.tokenizer, test,
-        max_tokens=int(spec.evaluation.max_tokens), stop_ids=bench.stop_ids, context=bench.base.context,
+        max_tokens=int(spec.evaluation.max_tokens), stop_ids=bench.stop_ids, context=bench.context,
         number_type=bench.number_type, on_progress=lambda done: sink(Progress(done, len(test.examples), "rows")),
     )  # fmt: skip
     rows = general_rows(bench.tokenizer, int(spec.training.max_length))
