@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import tiny
+from tunesmith.adapters.config import LoraSpec
 from tunesmith.engine import adamw8bit, optim
 from tunesmith.engine.config import TrainingSpec
 
@@ -149,3 +150,34 @@ def test_muon_leaves_fused_experts_to_adamw() -> None:
     ]
     assert kinds == [("Muon", [2]), ("AdamW", [3])]
     assert optimizer._parts[1].param_groups[0]["weight_decay"] == 0.1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_multiples_of_the_rate_stay_multiples_as_the_schedule_moves_it(kind: str) -> None:
+    model = tiny.model("llama")
+    model.requires_grad_(False)
+    adapter = LoraSpec(r=4, lora_plus=16.0).build()
+    adapter.attach(model)
+    named, rates = adapter.parameters(), adapter.rates()
+    assert set(rates) == {name for name in named if "lora_B" in name}
+    optimizer = optim.build(TrainingSpec(optimizer=kind), named, model, 0.01, rates)
+    name_of = {p: name for name, p in named.items()}
+    for rate in (0.01, 0.003, 0.0):
+        optimizer.learning_rate = rate
+        assert optimizer.learning_rate == rate
+        groups = [group for part in optimizer._parts for group in part.param_groups]
+        assert len(groups) == 2
+        for group in groups:
+            for p in group["params"]:
+                assert group["lr"] == rate * (16.0 if "lora_B" in name_of[p] else 1.0)
+
+
+def test_b_moves_sixteen_times_as_far_as_a_in_its_first_step() -> None:
+    """AdamW's first step is the rate, whatever the gradient: here 0.001 for A and 0.016 for B."""
+    named = {name: torch.nn.Parameter(torch.ones(3, 4)) for name in ("q.lora_A.weight", "q.lora_B.weight")}
+    optimizer = optim.build(TrainingSpec(weight_decay=0.0), named, torch.nn.Module(), 0.001, {"q.lora_B.weight": 16.0})
+    for p in named.values():
+        p.grad = torch.full_like(p, 7.0)
+    optimizer.step()
+    for name, far in {"q.lora_A.weight": 0.001, "q.lora_B.weight": 0.016}.items():
+        torch.testing.assert_close(1 - named[name].detach(), torch.full((3, 4), far), rtol=1e-3, atol=1e-6)

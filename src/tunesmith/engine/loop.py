@@ -65,6 +65,8 @@ class Plan:
     """The validation metric that early stopping watches, higher is better; None where it is the loss."""
     world: World = ALONE
     curriculum: Curriculum | None = None
+    rates: Mapping[str, float] = field(default_factory=dict)
+    """Multiples of the learning rate, by the trained parameter's name; 1 where a name is not there."""
 
 
 @dataclass
@@ -110,7 +112,7 @@ class Loop:
         self._evaluate_every, self._checkpoint_every = cadence.evaluate_every, cadence.checkpoint_every
         self._checkpoints = Checkpoints(plan.folder, plan.world)
         self._peak_rate = float(spec.learning_rate)
-        self._optimizer = optim.build(spec, plan.trainable, plan.model, self._peak_rate)
+        self._optimizer = optim.build(spec, plan.trainable, plan.model, self._peak_rate, plan.rates)
         self._warmup = schedule.warmup_steps(spec.warmup, self.total_steps)
         self._ema = Ema(spec.ema, plan.trainable) if spec.ema is not None else None
         self._gradients = Gradients(

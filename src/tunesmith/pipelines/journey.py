@@ -269,7 +269,7 @@ def evaluate_run(path: Path, *, sink: Sink) -> tuple[RunDir, Verdict]:
             mend="restore them, or train again: the figures would not be comparable",
         )  # fmt: skip
     journey.bench = benches.open_run(opened)
-    if spec.adapter.trains_base:
+    if not spec.adapter.keeps_base:
         tuned_bench, journey.bench = journey.bench, benches.open_base(spec)
         base = journey.score_base()
         journey.bench = tuned_bench

@@ -41,11 +41,11 @@ from ..data.tokens import Sizes, TokenStore
 from ..engine.steps import DEFAULT_BATCH_SIZE, Steps
 from ..evaluation import gate
 from ..evaluation.compare import LOWER_IS_BETTER, resolve_metrics
-from ..evaluation.metrics import Metric, named
+from ..evaluation.metrics import Metric
 from ..models.find import find
 from ..models.refs import Base
 from ..models.tokenizer import tokenizer as load_tokenizer
-from . import prepare_kinds
+from . import compatible, prepare_kinds
 from .encoding import Encoding, Shown
 from .recipe import RunSpec
 from .sift import Training, sift
@@ -125,7 +125,7 @@ def prepare(
     the files, all of them or a sample. `sink` hears how far it is and how long each stage took.
     """
     base = find(spec.base)
-    _compatible(spec, base)
+    compatible.require(spec, base)
     tokenizer = load_tokenizer(base, PLAIN_TEMPLATE)
     if "supervised" not in spec.method.kinds:
         return _other_kind(spec, base, tokenizer, folder, reader, sink)
@@ -159,24 +159,6 @@ def _other_kind(
         resolved, base, tokenizer, train, repeats, validation, test, metrics, ready.audit,
         _fingerprint(ready.audit, resolved.data, spec.seed), ready.order, ready.kind, ready.train.counts,
     )  # fmt: skip
-
-
-def _compatible(spec: RunSpec, base: Base) -> None:
-    """ContentError for parts of a recipe that cannot be had together."""
-    rehearsal = getattr(spec.method, "rehearsal", None)
-    if rehearsal and spec.adapter.trains_base:
-        raise ContentError(
-            "method.rehearsal needs an adapter: in full fine-tuning no base is left to compare with",
-            mend="use adapter: {type: lora}, or leave method.rehearsal out and mix in general rows (data.train)",
-        )
-    if rehearsal and base.encoder_decoder:
-        raise ContentError(
-            f"method.rehearsal needs a base that writes text by itself: '{spec.base}' is an encoder-decoder",
-            mend="leave method.rehearsal out and mix in general rows (data.train)",
-        )
-    stopping = spec.training.early_stopping
-    if stopping and stopping.metric not in ("loss", *spec.method.figures):
-        named(stopping.metric, where="training.early_stopping.metric")
 
 
 class _Preparation:
@@ -346,12 +328,19 @@ def blocked(findings: Sequence[Finding]) -> ContentError:
 
 def length_limit(spec: RunSpec, base: Base) -> int:
     """The longest row in tokens: what the recipe says, within what the base takes. ContentError beyond that."""
-    context, wanted = base.context, spec.training.max_length
+    whole, wanted, taken = base.context, spec.training.max_length, spec.adapter.virtual_tokens()
+    if whole and whole - taken < 2:
+        raise ContentError(
+            f"adapter.tokens is {taken}, and base '{spec.base}' takes {whole} tokens: no place is left for text",
+            mend="lower adapter.tokens",
+        )
+    context = whole - taken if whole else None
     if wanted == "auto":
         return min(context or LONGEST_AUTO, LONGEST_AUTO)
     if context and wanted > context:
         raise ContentError(
             f"training.max_length is {wanted}, but base '{spec.base}' takes at most {context} tokens",
+            why=f"{taken} of its {whole} places are the adapter's virtual tokens" if taken else None,
             mend=f"set training.max_length to {context} or less, or to auto",
         )
     return wanted
@@ -367,7 +356,7 @@ def _resolve(
     if training.batch_size is None and training.batch_tokens is None:
         update["batch_size"] = DEFAULT_BATCH_SIZE
     if training.learning_rate == "auto":
-        update["learning_rate"] = 2e-5 if spec.adapter.trains_base else 2e-4
+        update["learning_rate"] = spec.adapter.auto_rate
     training = training.model_copy(update=update)
     if len(train.encoded):
         steps = Steps(train.sizes.lengths.tolist(), repeats, training, spec.seed, order)

@@ -55,6 +55,7 @@ def train(
         score=_validation_metric(prepared, bench),
         world=world,
         curriculum=order,
+        rates=bench.adapter.rates(),
     )
     outcome = Loop(plan).run(resume=resume)
     bench = _gathered(prepared, bench, world)
@@ -129,7 +130,7 @@ def _validation_metric(prepared: Prepared, bench: Bench) -> Callable[[], float] 
     def score() -> float:
         answers = answer_rows(
             bench.model, bench.tokenizer, test, max_tokens=longest, stop_ids=bench.stop_ids,
-            context=bench.base.context, number_type=bench.number_type,
+            context=bench.context, number_type=bench.number_type,
         )  # fmt: skip
         pairs = zip(answers.texts, rows.examples, strict=True)
         scores = [metric.score(text, example.answer()) for text, example in pairs]

@@ -171,7 +171,7 @@ def _reference(scene: Scene, name: str, items: AnsweredRows, *, share: bool) -> 
     if items[0].mismatch:
         families["elsewhere"] = Mapped(items, lambda item: Family((item.mismatch,), 0))
     # Nothing is trained yet: a model that is trained whole is still its own reference.
-    base = scene.adapter.disabled() if scene.adapter.folder_name == "adapter" else nullcontext()
+    base = scene.adapter.disabled() if scene.adapter.keeps_base else nullcontext()
     with base:
         found = {
             what: log_probabilities(

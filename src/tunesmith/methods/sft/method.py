@@ -50,7 +50,7 @@ class Sft:
         return Learned(scene.train, scene.validation)
 
     def _rehearse(self, spec: RehearsalSpec, scene: Scene) -> None:
-        if scene.adapter.folder_name != "adapter":
+        if not scene.adapter.keeps_base:
             raise ContentError(
                 "method.rehearsal needs an adapter: in full fine-tuning no base is left to compare with",
                 mend="use adapter: {type: lora}, or leave method.rehearsal out and mix in general rows (data.train)",
