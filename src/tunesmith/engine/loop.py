@@ -158,10 +158,7 @@ class Loop:
         """One optimizer step (its number from 0): gradients, the guard, the update."""
         self._optimizer.learning_rate = self._rate(number)
         measured = self._gradients.compute(number, step)
-        losses = [loss for _, loss in self.progress.train_curve]
-        if self._guard.allows(
-            measured.loss, measured.norm, losses, lambda what: self._warn(f"step {number + 1}: {what}")
-        ):
+        if self._allowed(number, measured):
             self._optimizer.step()
             if self._ema:
                 self._ema.update(number)
