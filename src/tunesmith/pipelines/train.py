@@ -57,11 +57,12 @@ def train(
         curriculum=order,
         rates=bench.adapter.rates(),
     )
+    trained = sum(parameter.numel() for parameter in plan.trainable.values())
     outcome = Loop(plan).run(resume=resume)
     bench = _gathered(prepared, bench, world)
     if world.main:
         benches.save(bench, run)
-        run.update(status="trained", **_facts(outcome))
+        run.update(status="trained", trained_parameters=trained, **_facts(outcome))
     return outcome, bench
 
 
