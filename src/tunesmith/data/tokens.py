@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -71,6 +72,16 @@ class TokenStore(Lazy[Encoded]):
 
     def __iter__(self) -> Iterator[Encoded]:
         return map(_encoded, self._spool, self._truncated)
+
+
+def fingerprint(rows: Iterable[Encoded]) -> str:
+    """Hex BLAKE2b over the ids and loss weights of rows in their order."""
+    digest = hashlib.blake2b(digest_size=32)
+    for row in rows:
+        digest.update(row.length.to_bytes(8, "little"))
+        digest.update(row.input_ids.tobytes())
+        digest.update(row.loss_weight.tobytes())
+    return digest.hexdigest()
 
 
 def _encoded(record: bytes, truncated: int) -> Encoded:

@@ -271,8 +271,8 @@ class Loop:
         self.plan.sink(Note(f"resumed after step {self.progress.step} of {self.total_steps}"))
 
     def _check_identity(self, stored: dict[str, str]) -> None:
-        mine = self.plan.identity
-        differing = sorted(key for key in stored.keys() | mine.keys() if stored.get(key) != mine.get(key))
+        # What an older version's checkpoint does not name cannot be compared.
+        differing = sorted(key for key, value in stored.items() if self.plan.identity.get(key) != value)
         if differing:
             raise ConflictError(
                 f"this run cannot be resumed: changed since its checkpoint: {', '.join(differing)}",
