@@ -58,10 +58,12 @@ class Optimizers:
 
 
 def build(spec: TrainingSpec, named: dict[str, Parameter], model: nn.Module, learning_rate: float) -> Optimizers:
-    """The recipe's optimizer. Weight decay is for hidden matrices: not for vectors, not for embeddings or the head."""
+    """The recipe's optimizer. Weight decay is for hidden matrices: not for vectors or biases of any shape (those of
+    fused experts have two dimensions), not for embeddings or the head."""
     tables = _tables(model)
-    hidden = [p for p in named.values() if p.ndim >= 2 and p not in tables]
-    rest = [p for p in named.values() if p.ndim < 2 or p in tables]
+    decays = {name: p.ndim >= 2 and p not in tables and not name.endswith("bias") for name, p in named.items()}
+    hidden = [p for name, p in named.items() if decays[name]]
+    rest = [p for name, p in named.items() if not decays[name]]
     parts: list[torch.optim.Optimizer] = []
     if spec.optimizer.type == "muon":  # it takes matrices alone: fused experts lie in three dimensions
         matrices, hidden = [p for p in hidden if p.ndim == 2], [p for p in hidden if p.ndim != 2]
