@@ -126,6 +126,7 @@ class Loop:
         self._guard = StepGuard(spec.guards)
         self._watchdog = Watchdog(spec.guards, plan.log.path.parent, self._warn)
         self.progress = Progress()
+        self._versions = installed(_LIBRARIES)
         self._saved: int | None = None
         """The step of the newest checkpoint that this training wrote or went on from."""
 
@@ -264,7 +265,7 @@ class Loop:
             "progress": asdict(p) | curves,
             "identity": self.plan.identity,
             "threads": torch.get_num_threads(),
-            "versions": installed(_LIBRARIES),
+            "versions": self._versions,
         }
 
     def _restore(self) -> None:
@@ -298,7 +299,7 @@ class Loop:
         """Warn of what may change last digits."""
         if state["threads"] != torch.get_num_threads():
             self._warn("the number of threads differs from before: last digits may differ too")
-        now = installed(_LIBRARIES)
+        now = self._versions
         before = state.get("versions", now)  # older versions kept none
         others = [f"{name} {before[name]} is now {now.get(name)}" for name in before if before[name] != now.get(name)]
         if others:

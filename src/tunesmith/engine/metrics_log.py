@@ -12,7 +12,6 @@ from ..core import files
 
 _TRAIN, _VALIDATION = "loss", "validation_loss"
 
-
 Curve = Sequence[tuple[int, float]]
 """(step, loss) in the order of steps."""
 
@@ -48,9 +47,10 @@ class MetricsLog:
         for line in self.path.read_bytes().splitlines():
             try:
                 entry = json.loads(line)
-            except ValueError:
+                place = (int(entry["step"]), _VALIDATION if _VALIDATION in entry else _TRAIN)
+            except (ValueError, TypeError, KeyError):
                 return
-            yield (entry["step"], _VALIDATION if _VALIDATION in entry else _TRAIN), line
+            yield place, line
 
     def append(self, entry: dict[str, Any]) -> None:
         """One line, at once visible to readers; a number that is not finite is null."""
