@@ -66,14 +66,16 @@ def build(
     spec: TrainingSpec, named: dict[str, Parameter], model: nn.Module, learning_rate: float,
     multiples: Mapping[str, float] | None = None,
 ) -> Optimizers:  # fmt: skip
-    """The recipe's optimizer. Weight decay is for hidden matrices: not for vectors, not for embeddings or the head.
+    """The recipe's optimizer. Weight decay is for hidden matrices: not for vectors or biases of any shape (those of
+    fused experts have two dimensions), not for embeddings or the head.
 
     `multiples` names parameters that learn at a multiple of the rate, whatever the schedule makes of it.
     """
     tables, multiples = _tables(model), multiples or {}
     wanted = {p: multiples.get(name, 1.0) for name, p in named.items()}
-    hidden = [p for p in named.values() if p.ndim >= 2 and p not in tables]
-    rest = [p for p in named.values() if p.ndim < 2 or p in tables]
+    decays = {name: p.ndim >= 2 and p not in tables and not name.endswith("bias") for name, p in named.items()}
+    hidden = [p for name, p in named.items() if decays[name]]
+    rest = [p for name, p in named.items() if not decays[name]]
     parts: list[torch.optim.Optimizer] = []
     if spec.optimizer.type == "muon":  # it takes matrices alone: fused experts lie in three dimensions
         matrices, hidden = [p for p in hidden if p.ndim == 2], [p for p in hidden if p.ndim != 2]

@@ -72,7 +72,7 @@ def open_run(run: RunDir, spec: RunSpec | None = None) -> Bench:
     """The trained model of a run, under its own recipe or `spec`; MissingError before its training is finished."""
     spec = spec or run.recipe()
     base = find(spec.base)
-    bench = build(spec, base, load_tokenizer(base, PLAIN_TEMPLATE))
+    bench = build(spec, base, load_tokenizer(base, PLAIN_TEMPLATE, run.date()))
     folder = run.path / bench.adapter.folder_name
     if not folder.is_dir():
         raise MissingError(
@@ -84,10 +84,10 @@ def open_run(run: RunDir, spec: RunSpec | None = None) -> Bench:
     return bench
 
 
-def open_base(spec: RunSpec) -> Bench:
+def open_base(run: RunDir, spec: RunSpec) -> Bench:
     """The base of a run by itself, for runs whose training left no base to switch back to."""
     base = find(spec.base)
-    return build(spec, base, load_tokenizer(base, PLAIN_TEMPLATE))
+    return build(spec, base, load_tokenizer(base, PLAIN_TEMPLATE, run.date()))
 
 
 def save(bench: Bench, run: RunDir) -> Path:

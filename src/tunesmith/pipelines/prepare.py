@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import fingerprints
+from ..core import clock, fingerprints
 from ..core.errors import ContentError, UsageError
 from ..core.events import Sink, counted, silent, stage
 from ..core.messages import Example, Kind
@@ -38,6 +38,7 @@ from ..data.supervision import Prompts
 from ..data.template import PLAIN_TEMPLATE
 from ..data.tokenize import Encoded, encode_rows
 from ..data.tokens import Sizes, TokenStore
+from ..data.tokens import fingerprint as tokens_fingerprint
 from ..engine.steps import DEFAULT_BATCH_SIZE, Steps
 from ..evaluation import gate
 from ..evaluation.compare import LOWER_IS_BETTER, resolve_metrics
@@ -96,6 +97,8 @@ class Prepared:
     kind: Kind = "supervised"
     counts: list[int] | None = None
     """How often each row is seen in an epoch, where that is not `repeats`."""
+    tokens_fingerprint: str = ""
+    """Of the training rows as they are learned: whatever makes other tokens or weights of them changes it."""
 
     def data_root(self) -> str:
         """What the set of training rows is as they are used: after masking, choice and weights; an epoch of them."""
@@ -116,20 +119,21 @@ class Prepared:
 
 def prepare(
     spec: RunSpec, folder: Path | None = None, *, keep_tokens: bool = True, reader: Reader = source_rows,
-    sink: Sink = silent,
+    sink: Sink = silent, date: str | None = None,
 ) -> Prepared:  # fmt: skip
     """Read, check, split and tokenize. Findings are in the audit; call `require_clean` before training.
 
     `folder` is that of the recipe's file, where there is one: sources outside it are told. Without `keep_tokens` the
     rows' tokens are counted and not kept: for an audit of more than fits on the disk twice. `reader` gives the rows of
-    the files, all of them or a sample. `sink` hears how far it is and how long each stage took.
+    the files, all of them or a sample. `sink` hears how far it is and how long each stage took. Templates show `date`
+    (YYYY-MM-DD), or today, where they show a date.
     """
-    base = find(spec.base)
+    base, date = find(spec.base), date or clock.today()
     compatible.require(spec, base)
-    tokenizer = load_tokenizer(base, PLAIN_TEMPLATE)
+    tokenizer = load_tokenizer(base, PLAIN_TEMPLATE, date)
     if "supervised" not in spec.method.kinds:
         return _other_kind(spec, base, tokenizer, folder, reader, sink)
-    workbench = _Preparation(spec, base, tokenizer, folder, keep_tokens, reader, sink)
+    workbench = _Preparation(spec, base, tokenizer, folder, keep_tokens, reader, sink, date)
     train, repeats, validation, test = workbench.rows()
     metrics = resolve_metrics(spec.evaluation, [e.answer() for e in test.examples])
     gate.check_names(spec.gate, [*(m.name for m in metrics), *sorted(LOWER_IS_BETTER)])
@@ -138,6 +142,7 @@ def prepare(
     return Prepared(
         resolved, base, tokenizer, train, repeats, validation, test, metrics, workbench.audit,
         _fingerprint(workbench.audit, resolved.data, spec.seed), workbench.curriculum,
+        tokens_fingerprint=tokens_fingerprint(train.encoded) if keep_tokens else "",
     )  # fmt: skip
 
 
@@ -158,6 +163,7 @@ def _other_kind(
     return Prepared(
         resolved, base, tokenizer, train, repeats, validation, test, metrics, ready.audit,
         _fingerprint(ready.audit, resolved.data, spec.seed), ready.order, ready.kind, ready.train.counts,
+        tokens_fingerprint(train.encoded),
     )  # fmt: skip
 
 
@@ -166,9 +172,9 @@ class _Preparation:
 
     def __init__(
         self, spec: RunSpec, base: Base, tokenizer: Any, folder: Path | None, keep_tokens: bool, reader: Reader,
-        sink: Sink,
+        sink: Sink, date: str,
     ):  # fmt: skip
-        self.reader, self.sink = reader, sink
+        self.reader, self.sink, self.date = reader, sink, date
         self.spec, self.tokenizer, self.folder, self.keep_tokens = spec, tokenizer, folder, keep_tokens
         self.audit = Audit()
         names = spec.data.names.build() if spec.data.names else None
@@ -180,7 +186,7 @@ class _Preparation:
         """(training rows, how often each is seen, validation rows, test rows)."""
         with stage(self.sink, "reading"):
             training = self._training()
-        with Encoding(self.spec.base, self.tokenizer, training.examples) as encoding:
+        with Encoding(self.spec.base, self.tokenizer, training.examples, date=self.date) as encoding:
             return self._rows(training, encoding)
 
     def _rows(self, training: Training, encoding: Encoding) -> tuple[Rows, list[int], Rows, Rows]:

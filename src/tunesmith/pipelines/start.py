@@ -18,6 +18,7 @@ from ..data.kinds import better
 from ..data.load import Loaded, load
 from ..data.rows import Mapped
 from ..data.split import hold_out
+from ..evaluation.compare import is_json_object
 from ..models.find import find
 from ..models.refs import DEFAULT, Base
 from .read_recipe import read_recipe
@@ -181,18 +182,11 @@ def _rate(supervised: bool, small: bool) -> tuple[str, str]:
 def _metrics(loaded: Loaded) -> list[str]:
     """By the form of the answers: JSON, short labels, or prose."""
     answers = [e.answer() for e in loaded.examples]
-    if all(_is_json(text) for text in answers):
+    if all(is_json_object(text) for text in answers):
         return ["exact_match", "json_valid", "field_f1"]
     if mean(len(text.split()) for text in answers) <= 5:
         return ["exact_match", "token_f1"]
     return ["rouge_l", "token_f1", "exact_match"]
-
-
-def _is_json(text: str) -> bool:
-    try:
-        return isinstance(json.loads(text), dict)
-    except ValueError:
-        return False
 
 
 def _relative(path: Path, folder: Path) -> str:

@@ -84,6 +84,7 @@ def identity(prepared: Prepared) -> dict[str, str]:
         "data": prepared.data_fingerprint,
         "base": prepared.base.fingerprint(),
         "tokenizer": prepared.base.tokenizer_fingerprint(),
+        "tokens": prepared.tokens_fingerprint,
     }
 
 

@@ -32,7 +32,7 @@ class Speaker:
     """The trained model of a run, and its base."""
 
     def __init__(self, path: Path):
-        run = RunDir.open(path)
+        self._run = run = RunDir.open(path)
         self.spec = run.recipe()
         self.tuned = benches.open_run(run)
         self.system_message = str(run.read_json("run.json").get("system_message") or "")
@@ -72,7 +72,7 @@ class Speaker:
         if which == "tuned":
             return self.tuned, nullcontext()
         if self._base is None:
-            self._base = benches.open_base(self.spec)
+            self._base = benches.open_base(self._run, self.spec)
         return self._base, nullcontext() if self._separate_base else self._base.as_base()
 
 
