@@ -118,8 +118,29 @@ def prepare(
     )  # fmt: skip
 
 
+def _require_trainable(spec: RunSpec, base: Base) -> None:
+    """ContentError for a base whose files hold quantised weights that the adapter cannot work on."""
+    stored = base.config().get("quantization_config")
+    if not stored:
+        return
+    method = str(stored.get("quant_method") if isinstance(stored, dict) else stored)
+    if spec.adapter.trains_base:
+        raise ContentError(
+            f"base '{spec.base}' holds quantised weights, which cannot be trained", where=f"{base.folder}/config.json",
+            why=f"its quantization_config says {method}, and adapter: {{type: {spec.adapter.type}}} trains them",
+            mend="take the base as it was before, or use adapter: {type: lora, quantize: nf4} on that",
+        )  # fmt: skip
+    if "bitsandbytes" in method:
+        raise ContentError(
+            f"base '{spec.base}' is stored as bitsandbytes packed it", where=f"{base.folder}/config.json",
+            why="Tunesmith packs a base itself when it is loaded, so that it can be unpacked and merged again",
+            mend="take the base as it was before, with adapter: {type: lora, quantize: nf4} or int8",
+        )  # fmt: skip
+
+
 def _compatible(spec: RunSpec, base: Base) -> None:
     """ContentError for parts of a recipe that cannot be had together."""
+    _require_trainable(spec, base)
     devices = spec.training.devices
     if devices.activation_checkpointing and spec.adapter.cannot_checkpoint:
         raise ContentError(
