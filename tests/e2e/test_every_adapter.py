@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "p_tuning": {"type": "p_tuning", "tokens": 4, "width": 16},
     "prefix": {"type": "prefix", "tokens": 4},
 }
+RATES = {"ia3": 0.05, "prompt": 0.05, "prefix": 0.05, "vera": 0.5}
+"""So high that four steps change an answer."""
 SHORT = {"epochs": 4, "max_steps": 4, "batch_size": 4, "checkpoint_every": 2, "evaluate_every": 4, "precision": "fp32"}
 
 
@@ -48,7 +51,7 @@ def test_every_kind_is_here() -> None:
 def test_train_generate_and_export(name: str, base: Path, biased: Path, cli: Cli, tmp_path: Path) -> None:
     if name == "qlora":
         pytest.importorskip("bitsandbytes")
-    training = SHORT | {"learning_rate": 0.05 if WAYS[name]["type"] in ("ia3", "prompt", "prefix") else 0.01}
+    training = SHORT | {"learning_rate": RATES.get(name, 0.01)}
     recipe = tiny.write_task(tmp_path, biased if name == "bitfit" else base, adapter=WAYS[name], training=training)
     run = tmp_path / "run"
     done = cli("train", recipe, "--out", run)
@@ -104,6 +107,21 @@ def test_what_cannot_be_ends_with_exit_3_and_leaves_nothing(
     done = cli("train", recipe, "--out", tmp_path / "run")
     assert done.code == 3, done.err
     assert word in done.err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("way", ["full", "layers", "lora", "qlora"])
+def test_a_base_stored_quantised_is_refused(way: str, base: Path, cli: Cli, tmp_path: Path) -> None:
+    packed = tmp_path / "packed"
+    shutil.copytree(base, packed)
+    config = json.loads((packed / "config.json").read_text("utf-8"))
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (packed / "config.json").write_text(json.dumps(config), "utf-8")
+    recipe = tiny.write_task(tmp_path, packed, adapter=WAYS[way], training=SHORT)
+    done = cli("train", recipe, "--out", tmp_path / "run")
+    assert done.code == 3
+    assert "bitsandbytes" in done.err
+    assert "nf4" in done.err
     assert not (tmp_path / "run").exists()
 
 

@@ -102,7 +102,7 @@ class Ia3Spec(AdapterBase):
     outputs: tuple[str, ...] = ()
     """Layers whose outputs are scaled; empty: those of keys and values."""
     inputs: tuple[str, ...] = ()
-    """Layers whose inputs are scaled; empty: the one that ends a feed-forward part."""
+    """Layers whose inputs are scaled; empty: the one that ends a feed-forward part, but for a mixture's experts."""
 
     auto_rate: ClassVar[float] = 3e-3
 

@@ -1,5 +1,6 @@
 """IA3 through PEFT (Liu et al. 2022, arXiv 2205.05638, section 3.3): l_k * K, l_v * V, and l_ff * the inner
-activations of a feed-forward part. Families that keep queries, keys and values in one layer have all three scaled.
+activations of a feed-forward part. Families that keep queries, keys and values in one layer have all three scaled;
+of a mixture of experts, whose feed-forward parts are fused into one tensor, keys and values alone.
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ def _config(spec: Ia3Spec, model: Any) -> IA3Config:
     layers = linear_layers(model)
     inputs = _found(spec.inputs, IA3_INPUTS, layers)
     outputs = [name for name in _found(spec.outputs, IA3_OUTPUTS, layers) if name not in inputs]
+    if not outputs + inputs:
+        raise ContentError(
+            "IA3 does not know this base's layers", why=f"it has none of {', '.join(IA3_OUTPUTS + IA3_INPUTS)}",
+            mend=f"name them in adapter.outputs and adapter.inputs; {nearest('', {leaf(name) for name in layers})}",
+        )  # fmt: skip
     return IA3Config(
         task_type=folders.task_type(model), target_modules=outputs + inputs, feedforward_modules=inputs,
         fan_in_fan_out=isinstance(next(iter(layers.values())), Conv1D),
@@ -33,7 +39,7 @@ def _config(spec: Ia3Spec, model: Any) -> IA3Config:
 
 
 def _found(wanted: tuple[str, ...], usual: tuple[str, ...], layers: dict[str, Any]) -> list[str]:
-    """Those of the names that the base has layers of; ContentError for a wanted name without one, or none at all."""
+    """Those of the names that the base has layers of; ContentError for a wanted name without one."""
 
     def there(name: str) -> bool:
         return any(f".{layer}".endswith(f".{name}") for layer in layers)
@@ -42,10 +48,4 @@ def _found(wanted: tuple[str, ...], usual: tuple[str, ...], layers: dict[str, An
     for name in wanted:
         if not there(name):
             raise ContentError(f"adapter: the base has no linear layer '{name}'", mend=nearest(name, known))
-    found = [name for name in wanted or usual if there(name)]
-    if not found:
-        raise ContentError(
-            "IA3 does not know this base's layers", why=f"it has none of {', '.join(usual)}",
-            mend=f"name them in adapter.outputs and adapter.inputs; {nearest('', known)}",
-        )  # fmt: skip
-    return found
+    return [name for name in wanted or usual if there(name)]

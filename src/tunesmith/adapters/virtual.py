@@ -144,7 +144,8 @@ def _with_ones(mask_BL: Tensor | None, count: int) -> Tensor | None:
     """The mask with `count` more tokens between the padding on its left and the text."""
     if mask_BL is None:
         return None
-    order_BT, _ = _orders(mask_BL, *mask_BL.shape, count, mask_BL.device)
+    batch, length = mask_BL.shape
+    order_BT, _ = _orders(mask_BL, batch, length, count, mask_BL.device)
     return torch.take_along_dim(torch.cat([mask_BL.new_ones(len(mask_BL), count), mask_BL], dim=1), order_BT, dim=1)
 
 

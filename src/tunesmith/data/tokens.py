@@ -86,10 +86,10 @@ class HasSequences(Protocol):
 def fingerprint(rows: Iterable[HasSequences]) -> str:
     """Hex BLAKE2b over the ids and loss weights of rows in their order."""
     digest = hashlib.blake2b(digest_size=32)
-    for row in (one for row in rows for one in row.sequences):
-        digest.update(row.length.to_bytes(8, "little"))
-        digest.update(row.input_ids.tobytes())
-        digest.update(row.loss_weight.tobytes())
+    for one in (sequence for row in rows for sequence in row.sequences):
+        digest.update(one.length.to_bytes(8, "little"))
+        digest.update(one.input_ids.tobytes())
+        digest.update(one.loss_weight.tobytes())
     return digest.hexdigest()
 
 

@@ -26,7 +26,7 @@ class QuantizedLinear(nn.Module):
         self.turned = isinstance(layer, Conv1D)
         """Whether the layer it stands for keeps its weight as [in, out], as GPT-2's do."""
         weight = layer.weight.T if self.turned else layer.weight
-        self.out_features, self.in_features = weight.shape
+        self.out_features, self.in_features = int(weight.shape[0]), int(weight.shape[1])
         self.dtype = layer.weight.dtype
         self.bias = layer.bias
         self.pack(weight.detach().bfloat16().float().contiguous())
@@ -41,7 +41,7 @@ class QuantizedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """W x + bias."""
-        out: Tensor = _Multiply.apply(x, self)
+        out: Tensor = _Multiply.apply(x, self)  # type: ignore[no-untyped-call]
         return out if self.bias is None else out + self.bias.to(out.dtype)
 
     def stored_bytes(self) -> int:
@@ -60,7 +60,8 @@ class QuantizedLinear(nn.Module):
             made.weight.copy_(weight.T if self.turned else weight)
             if self.bias is not None:
                 made.bias.copy_(self.bias)
-        return made.requires_grad_(False)  # type: ignore[no-any-return]
+        frozen: nn.Module = made.requires_grad_(False)
+        return frozen
 
 
 class Int8Linear(QuantizedLinear):
@@ -87,7 +88,7 @@ class _Multiply(torch.autograd.Function):
         return F.linear(x, layer.dequantized(x.dtype))
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient @ ctx.layer.dequantized(gradient.dtype), None
 
 

@@ -10,12 +10,33 @@ from .recipe import RunSpec
 
 def require(spec: RunSpec, base: Base) -> None:
     """ContentError where method, adapter, base and devices do not go together."""
+    _stored_quantised(spec, base)
     _adapter_and_devices(spec)
     _adapter_and_base(spec, base)
     _rehearsal(spec, base)
     stopping = spec.training.early_stopping
     if stopping and stopping.metric not in ("loss", *spec.method.figures):
         named(stopping.metric, where="training.early_stopping.metric")
+
+
+def _stored_quantised(spec: RunSpec, base: Base) -> None:
+    """ContentError for a base whose files hold quantised weights that the adapter cannot work on."""
+    stored = base.config().get("quantization_config")
+    if not stored:
+        return
+    method = str(stored.get("quant_method") if isinstance(stored, dict) else stored)
+    if spec.adapter.trains_base:
+        raise ContentError(
+            f"base '{spec.base}' holds quantised weights, which cannot be trained", where=f"{base.folder}/config.json",
+            why=f"its quantization_config says {method}, and adapter: {{type: {spec.adapter.type}}} trains them",
+            mend="take the base as it was before, or use adapter: {type: lora, quantize: nf4} on that",
+        )  # fmt: skip
+    if "bitsandbytes" in method:
+        raise ContentError(
+            f"base '{spec.base}' is stored as bitsandbytes packed it", where=f"{base.folder}/config.json",
+            why="Tunesmith packs a base itself when it is loaded, so that it can be unpacked and merged again",
+            mend="take the base as it was before, with adapter: {type: lora, quantize: nf4} or int8",
+        )  # fmt: skip
 
 
 def _adapter_and_devices(spec: RunSpec) -> None:
