@@ -32,12 +32,12 @@ def command(
     for section, title in (("method", "Methods (method.type)"), ("loss", "Preference losses (method.loss)")):
         rows = [(way.name, way.what, " or ".join(way.rows), ", ".join(way.papers)) for way in by_section[section]]
         show.table(title, ("name", "what", "learns from rows", "arXiv"), rows)
-    rows = [
+    trained = [
         (way.name, way.updates, f"{way.trained or 0:,}", f"{way.memory or 0:.0%}", ", ".join(way.papers))
         for way in by_section["adapter"]
     ]
     numbers = ("trained parameters", "memory")
-    show.table(f"Adapters (adapter.type), on {found.base}", ("name", "trains", *numbers, "arXiv"), rows, numbers)
+    show.table(f"Adapters (adapter.type), on {found.base}", ("name", "trains", *numbers, "arXiv"), trained, numbers)
     out.print(
         "memory: weights, gradients and AdamW's state as a share of full fine-tuning's; activations come on top.\n"
         "docs/papers.md has equations, and where we differ from the papers"

@@ -88,7 +88,7 @@ def _variants(name: str, spec: Any) -> Sequence[tuple[str, Any]]:
         return [(name, spec(last=2))]
     if name != "lora":
         return [(name, spec())]
-    more = {"rslora": {"rslora": True}, "dora": {"dora": True}, "qlora": {"quantize": "nf4"}}
+    more: dict[str, dict[str, Any]] = {"rslora": {"rslora": True}, "dora": {"dora": True}, "qlora": {"quantize": "nf4"}}
     return [(name, spec()), *((f"{name} ({which})", spec(**settings)) for which, settings in more.items())]
 
 
