@@ -53,7 +53,8 @@ def _asked(model: Any) -> dict[str, torch.Tensor]:
             "labels": torch.tensor([[13, 17, 21, 7], [80, 70, 60, 2]]),
         }  # fmt: skip
     return {
-        "input_ids": families.INPUT_BL, "attention_mask": families.MASK_BL, "labels": torch.where(families.WEIGHT_BL > 0, families.INPUT_BL, -100),
+        "input_ids": families.INPUT_BL, "attention_mask": families.MASK_BL,
+        "labels": torch.where(families.WEIGHT_BL > 0, families.INPUT_BL, -100),
     }  # fmt: skip
 
 
