@@ -128,9 +128,7 @@ def test_it_is_exported_as_transformers_class(run: Path, tmp_path: Path, cli: Cl
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged").eval()
     words = AutoTokenizer.from_pretrained(tmp_path / "merged")
     row = pairs(100, 1)[0]
-    text = words.apply_chat_template(
-        [*row["prompt"], {"role": "assistant", "content": row["chosen"]}], tokenize=False
-    )
+    text = words.apply_chat_template([*row["prompt"], {"role": "assistant", "content": row["chosen"]}], tokenize=False)
     with torch.no_grad():
         found = plain(input_ids=words(text, add_special_tokens=False, return_tensors="pt")["input_ids"]).logits
     wanted = api.score_answers(run, [(row["prompt"][0]["content"], row["chosen"])])

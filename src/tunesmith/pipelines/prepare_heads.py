@@ -4,6 +4,7 @@ measured by, for it writes no answers."""
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ from ..methods.classify.config import ClassifySpec
 from ..methods.reward.config import RewardSpec
 
 _SHOWN = 5
+_OFTEN = 100
+"""How frequent a known label counts as, beside an unknown one that it may be meant by."""
 
 
 def measured(spec: EvaluationSpec, measures: Sequence[str], method: str) -> tuple[str, ...]:
@@ -85,7 +88,7 @@ def classes(
         names = by_frequency(answer(examples[place]) for place in unknown)
         told = ", ".join(f"'{name}'" for name in names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
         of = "method.labels does not name" if role == "train" else "no training row has"
-        meant = meant_labels(dict.fromkeys(names, 1) | dict.fromkeys(labels, _OFTEN))
+        meant = meant_labels(Counter(dict.fromkeys(names, 1) | dict.fromkeys(labels, _OFTEN)))
         hint = f"; '{next(iter(meant))}' may be '{next(iter(meant.values()))}'" if meant else ""
         audit.add(
             Finding(
@@ -96,10 +99,6 @@ def classes(
         )  # fmt: skip
     ones = np.ones(len(made), dtype=np.int64)
     return made, Sizes(lengths, ones, np.zeros(len(made), dtype=bool))
-
-
-_OFTEN = 100
-"""How frequent a known label counts as, beside an unknown one that it may be meant by."""
 
 
 def with_margins(spec: RewardSpec, rows: Sequence[Preference], pairs: Sequence[Pair]) -> Sequence[Pair]:
