@@ -11,14 +11,14 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 import families
-from tunesmith.adapters.config import FullSpec, LoraSpec
+from tunesmith.adapters.config import BottleneckSpec, FullSpec, Ia3Spec, LayersSpec, LoraSpec, VeraSpec
 from tunesmith.adapters.headed import Headed
 from tunesmith.core.errors import ContentError
 from tunesmith.data.answers import Pair
 from tunesmith.data.branches import Family
 from tunesmith.data.tokenize import Encoded
+from tunesmith.engine.branches import can_share_ends, sequences
 from tunesmith.models import load, pooling
-from tunesmith.models.branches import sequences
 from tunesmith.models.heads import REWARD, Head
 from tunesmith.models.refs import Base
 
@@ -102,7 +102,7 @@ def test_a_batch_says_of_each_row_what_transformers_says_of_it_alone(kind: str, 
 @pytest.mark.parametrize("kind", DECODERS)
 def test_a_shared_prompt_gives_the_rewards_of_separate_rows(kind: str, folders: Any) -> None:
     model = _loud(_model(folders(kind), REWARD))
-    assert pooling.can_share(model, PAIRS[0].family(), 0)
+    assert can_share_ends(model, PAIRS[0].family(), 0)
     gradients, found = [], []
     for share in (True, False):
         model.zero_grad()
@@ -117,15 +117,15 @@ def test_a_shared_prompt_gives_the_rewards_of_separate_rows(kind: str, folders: 
 
 @pytest.mark.parametrize("kind", families.ENCODER_DECODERS)
 def test_an_encoder_decoder_reads_each_answer_by_itself(kind: str, folders: Any) -> None:
-    assert not pooling.can_share(_model(folders(kind)), PAIRS[0].family(), 0)
+    assert not can_share_ends(_model(folders(kind)), PAIRS[0].family(), 0)
 
 
 def test_a_model_that_heeds_no_mask_is_found_out(folders: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tunesmith.models import branches
+    from tunesmith.engine import branches
 
     model = _model(folders("llama"))
     monkeypatch.setattr(branches, "_seen", lambda positions, branch: (branch >= 0).unsqueeze(1) | True)
-    assert not pooling.can_share(model, PAIRS[0].family(), 0), "though the new head says the same of everything"
+    assert not can_share_ends(model, PAIRS[0].family(), 0), "though the new head says the same of everything"
 
 
 def test_the_last_token_counts_even_where_it_is_the_padding_token(folders: Any) -> None:
@@ -157,6 +157,7 @@ def test_a_head_that_the_base_brings_is_kept(kind: str, folders: Any, tmp_path: 
 
 
 SPECS = [LoraSpec(r=4, alpha=8), LoraSpec(r=4, alpha=8, dora=True), FullSpec()]
+OTHERS = [LayersSpec(last=1), Ia3Spec(), VeraSpec(r=4), BottleneckSpec(width=8), LoraSpec(r=4, quantize="int8")]
 
 
 def _trained(folder: Path, spec: LoraSpec | FullSpec) -> tuple[Any, Headed]:
@@ -201,6 +202,24 @@ def test_it_learns_saves_loads_and_merges(kind: str, spec: LoraSpec | FullSpec, 
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged").eval()
     assert plain.config.id2label == {0: "red", 1: "green", 2: "blue"}
     torch.testing.assert_close(torch.stack([_alone(plain, row) for row in ROWS]), wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("spec", OTHERS, ids=lambda spec: f"{spec.type} {getattr(spec, 'quantize', None) or ''}")
+def test_the_other_adapters_take_a_head_too(spec: Any, folders: Any, tmp_path: Path) -> None:
+    model, adapter = _trained(folders("llama"), spec)
+    with torch.no_grad():
+        wanted = _scores(model, PAIRS)
+        adapter.save(tmp_path, "some/base")
+        again = _model(folders("llama"))
+        loaded = Headed(spec.build(), "score")
+        loaded.attach(again)
+        assert _scores(again, PAIRS).abs().max() == 0
+        loaded.load(tmp_path)
+        torch.testing.assert_close(_scores(again, PAIRS), wanted, rtol=1e-6, atol=1e-6)
+        with loaded.disabled():
+            assert _scores(again, PAIRS).abs().max() == 0
+        torch.testing.assert_close(_scores(again, PAIRS), wanted, rtol=1e-6, atol=1e-6)
+    assert wanted.abs().max() > 0.1
 
 
 # PEFT asks transformers 5 a question that is going out of use; any other warning of its loading fails the test.

@@ -6,32 +6,30 @@ classification. The inner adapter never sees it: it is taken out while that one 
 
 from __future__ import annotations
 
-import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import Parameter
 
 from ..core.errors import ContentError
+from . import folders
 from .base import Adapter
-
-_PREFIX = "base_model.model."
-_WEIGHTS, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
+from .folders import PEFT_PREFIX
 
 
-class Headed:
+class Headed(Adapter):
     """An adapter with the head beside it, behind the same seam."""
 
     def __init__(self, inner: Adapter, head: str):
         """`head` is the name of the model's head."""
         self._inner, self._name = inner, head
-        self.folder_name = inner.folder_name
+        self.folder_name, self.keeps_base = inner.folder_name, inner.keeps_base
         self._start: dict[str, Tensor] = {}
 
     def attach(self, model: Any) -> None:
@@ -43,12 +41,16 @@ class Headed:
         finally:
             setattr(model, self._name, head)
         head.requires_grad_(True)
-        self._head = dict(head.named_parameters())
+        self._head: dict[str, Parameter] = dict(head.named_parameters())
         self._start = {name: parameter.detach().clone() for name, parameter in self._head.items()}
 
     def parameters(self) -> dict[str, Parameter]:
         """What the inner adapter trains, and the head."""
         return self._inner.parameters() | {self._key(name): parameter for name, parameter in self._head.items()}
+
+    def rates(self) -> Mapping[str, float]:
+        """Those of the inner adapter; the head's is 1."""
+        return self._inner.rates()
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
@@ -56,7 +58,7 @@ class Headed:
         with self._inner.disabled():
             aside = {name: parameter.data for name, parameter in self._head.items()}
             for name, parameter in self._head.items():
-                parameter.data = self._start[name].to(parameter.device)
+                parameter.data = self._start[name]
             try:
                 yield
             finally:
@@ -66,39 +68,46 @@ class Headed:
     def save(self, folder: Path, base_name: str) -> None:
         """What the inner adapter writes; in PEFT's layout with the head among `modules_to_save`."""
         self._inner.save(folder, base_name)
-        if self.folder_name != "adapter":
-            return
-        head = {self._key(name): parameter.detach().cpu().contiguous() for name, parameter in self._head.items()}
-        save_file(load_file(folder / _WEIGHTS) | head, folder / _WEIGHTS, metadata={"format": "pt"})
-        config = json.loads((folder / _CONFIG).read_text("utf-8"))
-        config |= {"task_type": "SEQ_CLS", "modules_to_save": [self._name]}
-        (folder / _CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
+        if self.folder_name == "adapter":
+            head = {self._key(name): parameter for name, parameter in self._head.items()}
+            config = folders.read_config(folder) | {"task_type": "SEQ_CLS", "modules_to_save": [self._name]}
+            folders.write(folder, folders.read(folder) | head, config)
 
     def load(self, folder: Path) -> None:
         """Both parts back; ContentError when they do not fit."""
-        if self.folder_name != "adapter":
+        keys = {name: self._key(name) for name in self._head}
+        if self.folder_name == "adapter":
+            stored = folders.read(folder)
+            head = {name: stored.pop(key) for name, key in keys.items() if key in stored}
+            with tempfile.TemporaryDirectory() as bare:
+                folders.write(Path(bare), stored, folders.read_config(folder))
+                self._inner.load(Path(bare))
+        else:
             self._inner.load(folder)
-            return
-        stored = load_file(folder / _WEIGHTS)
-        head = {name: stored.pop(self._key(name), None) for name in self._head}
-        with tempfile.TemporaryDirectory() as bare:
-            save_file(stored, Path(bare) / _WEIGHTS, metadata={"format": "pt"})
-            (Path(bare) / _CONFIG).write_bytes((folder / _CONFIG).read_bytes())
-            self._inner.load(Path(bare))
+            head = _among(folder, keys)
+        if {n: t.shape for n, t in head.items()} != {n: p.shape for n, p in self._head.items()}:
+            raise ContentError(
+                "the head does not fit this run", where=str(folder), why="their labels differ",
+                mend="restore the recipe that it was trained by",
+            )  # fmt: skip
         with torch.no_grad():
             for name, parameter in self._head.items():
-                found = head[name]
-                if found is None or found.shape != parameter.shape:
-                    raise ContentError(
-                        "the adapter's head does not fit this run", where=str(folder), why="their labels differ",
-                        mend="restore the recipe that the adapter was trained by",
-                    )  # fmt: skip
-                parameter.copy_(found)
+                parameter.copy_(head[name])
 
     def merge(self) -> None:
         """The inner addition into the body; the head is in its place already."""
         self._inner.merge()
 
     def _key(self, name: str) -> str:
-        prefix = _PREFIX if self.folder_name == "adapter" else ""
+        prefix = PEFT_PREFIX if self.folder_name == "adapter" else ""
         return f"{prefix}{self._name}.{name}"
+
+
+def _among(folder: Path, keys: Mapping[str, str]) -> dict[str, Tensor]:
+    """The tensors of a model folder that have these keys, by the names that the keys are of."""
+    found = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as stored:
+            held = set(stored.keys())
+            found |= {name: stored.get_tensor(key) for name, key in keys.items() if key in held}
+    return found

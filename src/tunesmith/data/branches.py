@@ -69,8 +69,9 @@ def branched(families: Sequence[Family], pad_id: int) -> Branched:
             owner.append(np.full(len(labelled), number))
             number, start = number + 1, start + one.length - family.shared
             last.append(place * width + (start if one.length > family.shared else family.shared) - 1)
-    joined = (np.concatenate(parts).astype(np.int64) for parts in (before, tokens, owner))
-    return Branched(ids, positions, branch, *joined, np.array(last, dtype=np.int64), number)
+    all_before, all_tokens, all_owners = (np.concatenate(parts).astype(np.int64) for parts in (before, tokens, owner))
+    ends = np.array(last, dtype=np.int64)
+    return Branched(ids, positions, branch, all_before, all_tokens, all_owners, ends, number)
 
 
 def _row(family: Family) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:

@@ -35,6 +35,11 @@ class Classed:
         """One decision."""
         return 1
 
+    @property
+    def sequences(self) -> tuple[Encoded, ...]:
+        """The prompt."""
+        return (self.prompt,)
+
     def family(self) -> Family:
         """The one sequence."""
         return Family((self.prompt,), 0)

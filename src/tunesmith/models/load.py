@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,8 @@ from .targets import is_encoder_decoder, start_id
 from .tokenizer import clear_errors
 
 transformers_logging.disable_progress_bar()
+# bitsandbytes, which peft imports where it is there, tells of a kernel that nobody here asks for.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 def model(base: Base, dtype: torch.dtype, head: Head | None = None) -> torch.nn.Module:

@@ -13,19 +13,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..data.branches import Family
-from .branches import both_ways
 from .targets import is_encoder_decoder, start_id
 
 NAMES = ("score", "classification_head")
 """Of the head in transformers' classes: decoders have the first, encoder-decoders the second."""
-PROBE_DIFFERENCE = 0.05
-"""Of a last hidden state, relative to its length, between a shared beginning and none; bf16 rounds by less."""
 
 Inputs = dict[str, Any]
 
@@ -50,15 +45,6 @@ def scored(model: Any, inputs: Inputs, last_S: Tensor) -> Tensor:
 def pooled(model: Any, inputs: Inputs, last_S: Tensor) -> Tensor:
     """The body's hidden states [S, width] that `scored` reads."""
     return _of_last(model, inputs, last_S, lambda hidden_SD: hidden_SD)
-
-
-def can_share(model: Any, example: Family, pad_id: int) -> bool:
-    """Whether the model reads sequences in one row as it reads each by itself."""
-    found = both_ways(model, example, pad_id, lambda some: pooled(model, *some.ends(model)))
-    if found is None:
-        return False
-    together, apart = found
-    return bool((np.linalg.norm(together - apart, axis=1) < PROBE_DIFFERENCE * np.linalg.norm(apart, axis=1)).all())
 
 
 def _of_last(model: Any, inputs: Inputs, last_S: Tensor, then: Callable[[Tensor], Tensor]) -> Tensor:

@@ -35,6 +35,14 @@ class Bench:
     tokenizer: Any
     number_type: str
     stop_ids: set[int]
+    virtual_tokens: int = 0
+    """Places of the base's context that the adapter takes."""
+
+    @property
+    def context(self) -> int | None:
+        """The longest sequence in tokens that base and adapter take together; None where nothing binds them."""
+        whole = self.base.context
+        return whole - self.virtual_tokens if whole else None
 
     @contextmanager
     def as_base(self) -> Iterator[None]:
@@ -52,25 +60,26 @@ def build(spec: RunSpec, base: Base, tokenizer: Any) -> Bench:
     """Load the base, with the head that the method asks for, and attach a fresh adapter, seeded."""
     memory.keep_large_blocks()
     number_type = precision.choose(spec.training.precision)
-    # Full fine-tuning keeps float32 weights and computes in bf16; beside a frozen base, bf16 weights lose nothing.
+    # Weights that are trained stay float32 and bf16 computes with them; beside a frozen base, bf16 loses nothing.
     weights = torch.float32 if spec.adapter.trains_base else precision.DTYPES[number_type]
+    adapter: Adapter = spec.adapter.build()  # before the base is read: what is not installed is told at once
     torch.manual_seed(spec.seed)
     model: Any = load.model(base, weights, spec.method.head)
     torch.manual_seed(spec.seed)
-    adapter: Adapter = spec.adapter.build()
     if spec.method.head:
         ends = (tokenizer.eos_token_id, end_of_turn_id(tokenizer))
         model.config.get_text_config().pad_token_id = padding_to_name(int(tokenizer.pad_token_id), ends)
         adapter = Headed(adapter, str(head_name(model)))
     adapter.attach(model)
-    return Bench(base, model, adapter, tokenizer, number_type, stop_ids(model, tokenizer))
+    taken = spec.adapter.virtual_tokens()
+    return Bench(base, model, adapter, tokenizer, number_type, stop_ids(model, tokenizer), taken)
 
 
 def open_run(run: RunDir, spec: RunSpec | None = None) -> Bench:
     """The trained model of a run, under its own recipe or `spec`; MissingError before its training is finished."""
     spec = spec or run.recipe()
     base = find(spec.base)
-    bench = build(spec, base, load_tokenizer(base, PLAIN_TEMPLATE))
+    bench = build(spec, base, load_tokenizer(base, PLAIN_TEMPLATE, run.date()))
     folder = run.path / bench.adapter.folder_name
     if not folder.is_dir():
         raise MissingError(
@@ -82,10 +91,10 @@ def open_run(run: RunDir, spec: RunSpec | None = None) -> Bench:
     return bench
 
 
-def open_base(spec: RunSpec) -> Bench:
+def open_base(run: RunDir, spec: RunSpec) -> Bench:
     """The base of a run by itself, for runs whose training left no base to switch back to."""
     base = find(spec.base)
-    return build(spec, base, load_tokenizer(base, PLAIN_TEMPLATE))
+    return build(spec, base, load_tokenizer(base, PLAIN_TEMPLATE, run.date()))
 
 
 def save(bench: Bench, run: RunDir) -> Path:

@@ -33,7 +33,7 @@ class _Judge:
     """The model of a run, and how a conversation with it begins."""
 
     def __init__(self, path: Path, kind: type[ClassifySpec] | type[RewardSpec], what: str):
-        run = RunDir.open(path)
+        self._run = run = RunDir.open(path)
         self.spec = run.recipe()
         if not isinstance(self.spec.method, kind):
             raise ContentError(
@@ -49,7 +49,7 @@ class _Judge:
         return (*opening, Message(role="user", content=prompt))
 
     def _within(self, tokens: int) -> None:
-        context = self.bench.base.context
+        context = self.bench.context
         if context and tokens > context:
             raise ContentError(f"the text has {tokens} tokens, the model takes {context}", mend="shorten it")
 
@@ -65,8 +65,8 @@ class Classifier(_Judge):
         ids = encode_prompt(self.bench.tokenizer, self._asked(prompt, system))
         self._within(len(ids))
         row = Encoded(np.array(ids, dtype=np.int32), np.zeros(len(ids), dtype=np.float32))
-        apart = base and self.spec.adapter.trains_base
-        bench = benches.open_base(self.spec) if apart else self.bench
+        apart = base and not self.spec.adapter.keeps_base
+        bench = benches.open_base(self._run, self.spec) if apart else self.bench
         with bench.as_base() if base and not apart else nullcontext():
             logp_NK = log_probabilities(bench.model, [Family((row,), 0)], bench.pad_id, number_type=bench.number_type)
         labels = self.spec.method.head.labels if self.spec.method.head else ()

@@ -17,9 +17,10 @@ from ...data.branches import Family
 from ...data.classes import Classed
 from ...data.rows import Mapped
 from ...engine import precision
+from ...engine.branches import Sequences, sequences
 from ...engine.evaluate import EVALUATION_TOKENS
 from ...engine.objective import Tally
-from ...models.branches import Sequences, sequences
+from ...models.modes import evaluating
 from ...models.pooling import scored
 from ..base import Figures, Learned, Scene, Scores
 from .config import ClassifySpec
@@ -115,14 +116,12 @@ def class_weights(spec: ClassifySpec, numbers: Sequence[int]) -> NDArray[np.floa
 def log_probabilities(model: Any, families: Sequence[Family], pad_id: int, *, number_type: str) -> NDArray[np.float64]:
     """Of every label [N, K] for N prompts, in nats, without gradients and without dropout."""
     found: dict[int, NDArray[np.float64]] = {}
-    was_training, device = model.training, next(model.parameters()).device
-    model.eval()
-    with torch.no_grad(), precision.context(number_type, model):
+    device = next(model.parameters()).device
+    with torch.no_grad(), evaluating(model), precision.context(number_type, model):
         for places in evaluation_batches([family.sequences[0].length for family in families], EVALUATION_TOKENS):
             batch = sequences([families[i] for i in places], pad_id, device, share=False)
             logp_NK = scored(model, *batch.ends(model)).double().log_softmax(-1).cpu().numpy()
             found |= dict(zip(places, logp_NK, strict=True))
-    model.train(was_training)
     return np.stack([found[i] for i in range(len(families))])
 
 

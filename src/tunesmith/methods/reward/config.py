@@ -17,7 +17,8 @@ Key = Annotated[str, Field(min_length=1)]
 
 
 class RewardSpec(Spec):
-    """A reward model: one number for an answer, higher for the better of two."""
+    """A reward model: one number for an answer, higher for the better of two (Bradley & Terry 1952; Ouyang et al. 2022,
+    arXiv 2203.02155, equation 1)."""
 
     type: Literal["reward"] = "reward"
     margin: Key | tuple[Key, Key] | None = None

@@ -19,10 +19,11 @@ from ...data.answers import Pair
 from ...data.batch import evaluation_batches
 from ...data.branches import Family
 from ...engine import precision
+from ...engine.branches import Sequences, can_share_ends, sequences
 from ...engine.evaluate import EVALUATION_TOKENS
 from ...engine.objective import Tally
-from ...models.branches import Sequences, sequences
-from ...models.pooling import can_share, scored
+from ...models.modes import evaluating
+from ...models.pooling import scored
 from ..base import Figures, Learned, Scene, Scores
 from .config import RewardSpec
 from .losses import bradley_terry
@@ -49,7 +50,7 @@ class Reward:
     def prepare(self, scene: Scene) -> Learned:
         """See whether prompts can be computed once for both answers."""
         if len(scene.train):
-            self._share = can_share(scene.model, scene.train[0].family(), scene.pad_id)
+            self._share = can_share_ends(scene.model, scene.train[0].family(), scene.pad_id)
             if not self._share:
                 scene.sink(Note("this base takes each answer with its own prompt: prompts are computed twice"))
         return Learned(scene.train, scene.validation)
@@ -79,7 +80,7 @@ class Reward:
     def held_out(self, model: Any, rows: Sequence[Pair], *, pad_id: int, number_type: str) -> Figures:
         """Rewards of both answers, and the pair's loss in nats, without margin and centring."""
         families = [row.family() for row in rows]
-        share = bool(families) and can_share(model, families[0], pad_id)
+        share = bool(families) and can_share_ends(model, families[0], pad_id)
         reward_S = rewards(model, families, pad_id, share=share, number_type=number_type)
         chosen, rejected = reward_S[::2], reward_S[1::2]
         return {"chosen": chosen, "rejected": rejected, "loss": np.logaddexp(0, rejected - chosen)}
@@ -100,14 +101,12 @@ def rewards(model: Any, families: Sequence[Family], pad_id: int, *, share: bool,
     first = np.concatenate([[0], np.cumsum([len(family.sequences) for family in families])]).astype(np.int64)
     found = np.zeros(first[-1])
     lengths = [sum(one.length - family.shared for one in family.sequences) + family.shared for family in families]
-    was_training, device = model.training, next(model.parameters()).device
-    model.eval()
-    with torch.no_grad(), precision.context(number_type, model):
+    device = next(model.parameters()).device
+    with torch.no_grad(), evaluating(model), precision.context(number_type, model):
         for places in evaluation_batches(lengths, EVALUATION_TOKENS):
             batch = sequences([families[i] for i in places], pad_id, device, share=share)
             at = np.concatenate([np.arange(first[i], first[i + 1]) for i in places])
             found[at] = _rewards(model, batch).double().cpu().numpy()
-    model.train(was_training)
     return found
 
 

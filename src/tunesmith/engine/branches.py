@@ -18,11 +18,13 @@ from torch import Tensor
 
 from ..data.batch import collate
 from ..data.branches import PADDING, TRUNK, Family, branched
-from .head import labelled, logits_where
-from .targets import is_encoder_decoder
+from ..models.head import labelled, logits_where, without_router_loss
+from ..models.pooling import pooled
+from ..models.targets import is_encoder_decoder
 
 PROBE_DIFFERENCE = 0.05
-"""Of a sequence's log-probability per token between both ways; bf16 rounds by less, a mask unheeded differs by more."""
+"""Between both ways, of a sequence's log-probability per token, or of a hidden state relative to its length; bf16
+rounds by less, a mask unheeded differs by more."""
 
 
 class Sequences(Protocol):
@@ -85,15 +87,18 @@ class Together:
     def of(families: Sequence[Family], pad_id: int, device: torch.device) -> Together:
         """Padded on the right."""
         made = branched(families, pad_id)
-        arrays = (made.input_ids, made.positions, made.branch, made.before, made.tokens, made.owner, made.last)
-        return Together(*(torch.from_numpy(array).to(device) for array in arrays), made.count)
+        ids_BL, positions_BL, branch_BL, before_M, tokens_M, owner_M, last_S = (
+            torch.from_numpy(array).to(device)
+            for array in (made.input_ids, made.positions, made.branch, made.before, made.tokens, made.owner, made.last)
+        )
+        return Together(ids_BL, positions_BL, branch_BL, before_M, tokens_M, owner_M, last_S, made.count)
 
     def logprobs(self, model: Any) -> tuple[Tensor, Tensor]:
         """See `Sequences`."""
-        asked_N, pick_M = self.before_M.unique(return_inverse=True)  # branches begin behind the same token
+        asked_N, pick_M = torch.unique(self.before_M, return_inverse=True)  # branches begin behind the same token
         wanted_BL = torch.zeros_like(self.input_ids_BL, dtype=torch.bool)
         wanted_BL.view(-1)[asked_N] = True
-        logits_NV = logits_where(model, self._inputs(model), wanted_BL)
+        logits_NV = logits_where(model, self._inputs(model) | without_router_loss(model), wanted_BL)
         normal_N = logits_NV.float().logsumexp(-1)
         logp_M = logits_NV[pick_M, self.tokens_M].float() - normal_N[pick_M]
         return _summed(logp_M, self.owner_M, self.count)
@@ -134,6 +139,18 @@ def both_ways(
     finally:
         model.train(was_training)
     return together, apart
+
+
+def can_share_ends(model: Any, example: Family, pad_id: int) -> bool:
+    """Whether a model with another head than the vocabulary's reads sequences in one row as it reads each by itself.
+
+    Told by the hidden states that the head reads, for a new head says the same of everything.
+    """
+    found = both_ways(model, example, pad_id, lambda some: pooled(model, *some.ends(model)))
+    if found is None:
+        return False
+    together, apart = found
+    return bool((np.linalg.norm(together - apart, axis=1) < PROBE_DIFFERENCE * np.linalg.norm(apart, axis=1)).all())
 
 
 def _mask(model: Any, positions_BL: Tensor, branch_BL: Tensor) -> Tensor | dict[str, Tensor]:

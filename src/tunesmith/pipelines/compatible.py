@@ -1,0 +1,78 @@
+"""Parts of a recipe that cannot be had together, told before anything is read or loaded."""
+
+from __future__ import annotations
+
+from ..core.errors import ContentError
+from ..data.curriculum import BASE_LOSS
+from ..evaluation.metrics import named
+from ..methods.classify.config import ClassifySpec
+from ..methods.reward.config import RewardSpec
+from ..models.refs import Base
+from .recipe import RunSpec
+
+
+def require(spec: RunSpec, base: Base) -> None:
+    """ContentError where method, adapter, base and devices do not go together."""
+    _adapter_and_devices(spec)
+    _adapter_and_base(spec, base)
+    _rehearsal(spec, base)
+    _head(spec)
+    stopping = spec.training.early_stopping
+    if stopping and stopping.metric not in ("loss", *spec.method.figures):
+        named(stopping.metric, where="training.early_stopping.metric")
+
+
+def _adapter_and_devices(spec: RunSpec) -> None:
+    adapter, devices = spec.adapter, spec.training.devices
+    if devices.activation_checkpointing and adapter.cannot_checkpoint:
+        raise ContentError(
+            f"adapter: {{type: {adapter.type}}} does not go with activation checkpointing",
+            where="training.devices.activation_checkpointing", why=adapter.cannot_checkpoint,
+            mend="leave it out, or use another adapter",
+        )  # fmt: skip
+    if devices.strategy == "fsdp" and adapter.cannot_shard:
+        raise ContentError(
+            f"adapter: {{type: {adapter.type}}} does not go with FSDP", where="training.devices.strategy",
+            why=adapter.cannot_shard, mend="set training.devices.strategy: ddp, or use another adapter",
+        )  # fmt: skip
+
+
+def _adapter_and_base(spec: RunSpec, base: Base) -> None:
+    if spec.adapter.virtual_tokens() and base.encoder_decoder:
+        raise ContentError(
+            f"adapter: {{type: {spec.adapter.type}}} needs a decoder by itself: '{spec.base}' is an encoder-decoder",
+            mend="use adapter: {type: lora} or {type: ia3}",
+        )
+
+
+def _rehearsal(spec: RunSpec, base: Base) -> None:
+    if not getattr(spec.method, "rehearsal", None):
+        return
+    if not spec.adapter.keeps_base:
+        raise ContentError(
+            "method.rehearsal needs an adapter: in full fine-tuning no base is left to compare with",
+            mend="use adapter: {type: lora}, or leave method.rehearsal out and mix in general rows (data.train)",
+        )
+    if base.encoder_decoder:
+        raise ContentError(
+            f"method.rehearsal needs a base that writes text by itself: '{spec.base}' is an encoder-decoder",
+            mend="leave method.rehearsal out and mix in general rows (data.train)",
+        )
+
+
+def _head(spec: RunSpec) -> None:
+    """What a model without a vocabulary head cannot do."""
+    if not isinstance(spec.method, RewardSpec | ClassifySpec):
+        return
+    if spec.adapter.virtual_tokens():
+        raise ContentError(
+            f"adapter: {{type: {spec.adapter.type}}} does not go with method '{spec.method.type}'",
+            why="PEFT's folders of virtual tokens have no place for a new head",
+            mend="use adapter: {type: lora} or {type: ia3}",
+        )
+    if spec.data.curriculum and spec.data.curriculum.by == BASE_LOSS:
+        raise ContentError(
+            f"data.curriculum.by: {BASE_LOSS} asks the base for the loss of each answer, which method "
+            f"'{spec.method.type}' does not compute",
+            where="data.curriculum.by", mend="order the rows by something else",
+        )  # fmt: skip
