@@ -7,9 +7,15 @@ from typing import Annotated
 from pydantic import Field
 
 from ..core.spec import ByName, Spec
+from .classify.config import ClassifySpec
 from .preference.config import PreferenceSpec
+from .reward.config import RewardSpec
 from .sft.config import SftSpec
 
-MethodSpec = Annotated[SftSpec | PreferenceSpec, Field(discriminator="type"), ByName(default="sft")]
-METHODS: dict[str, type[Spec]] = {"sft": SftSpec, "preference": PreferenceSpec}
+MethodSpec = Annotated[
+    SftSpec | PreferenceSpec | RewardSpec | ClassifySpec, Field(discriminator="type"), ByName(default="sft")
+]
+METHODS: dict[str, type[Spec]] = {
+    "sft": SftSpec, "preference": PreferenceSpec, "reward": RewardSpec, "classify": ClassifySpec,
+}  # fmt: skip
 """By their names in a recipe."""

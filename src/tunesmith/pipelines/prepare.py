@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from ..data.rows import Joined, Mapped, RowStore, pick
 from ..data.source import rows as source_rows
 from ..data.split import split_off
 from ..data.supervision import Prompts
-from ..data.template import PLAIN_TEMPLATE
+from ..data.template import PLAIN_TEMPLATE, learning_last
 from ..data.tokenize import Encoded, encode_rows
 from ..data.tokens import Sizes, TokenStore
 from ..data.tokens import fingerprint as tokens_fingerprint
@@ -43,10 +43,13 @@ from ..engine.steps import DEFAULT_BATCH_SIZE, Steps
 from ..evaluation import gate
 from ..evaluation.compare import LOWER_IS_BETTER, resolve_metrics
 from ..evaluation.metrics import Metric
+from ..methods.classify.config import ClassifySpec
+from ..methods.reward.config import RewardSpec
+from ..methods.sft.config import SftSpec
 from ..models.find import find
 from ..models.refs import Base
 from ..models.tokenizer import tokenizer as load_tokenizer
-from . import compatible, prepare_kinds
+from . import compatible, prepare_heads, prepare_kinds
 from .encoding import Encoding, Shown
 from .recipe import RunSpec
 from .sift import Training, sift
@@ -135,15 +138,29 @@ def prepare(
         return _other_kind(spec, base, tokenizer, folder, reader, sink)
     workbench = _Preparation(spec, base, tokenizer, folder, keep_tokens, reader, sink, date)
     train, repeats, validation, test = workbench.rows()
-    metrics = resolve_metrics(spec.evaluation, [e.answer() for e in test.examples])
-    gate.check_names(spec.gate, [*(m.name for m in metrics), *sorted(LOWER_IS_BETTER)])
-    names = [metric.name for metric in metrics]
+    if isinstance(spec.method, ClassifySpec):
+        spec, (train, validation, test) = _classes(spec, spec.method, (train, validation, test), workbench.audit)
+        metrics, names = [], [*prepare_heads.measured(spec.evaluation, spec.method.measures, spec.method.type)]
+    else:
+        metrics = resolve_metrics(spec.evaluation, [e.answer() for e in test.examples])
+        names = [metric.name for metric in metrics]
+    gate.check_names(spec.gate, [*names, *sorted(LOWER_IS_BETTER)])
     resolved = _resolve(spec, workbench.max_length, train, repeats, test, names, workbench.curriculum)
     return Prepared(
         resolved, base, tokenizer, train, repeats, validation, test, metrics, workbench.audit,
         _fingerprint(workbench.audit, resolved.data, spec.seed), workbench.curriculum,
         tokens_fingerprint=tokens_fingerprint(train.encoded) if keep_tokens else "",
     )  # fmt: skip
+
+
+def _classes(spec: RunSpec, method: ClassifySpec, parts: Sequence[Rows], audit: Audit) -> tuple[RunSpec, list[Rows]]:
+    """The recipe with its labels, and the rows of training, validation and test as classes."""
+    known = prepare_heads.with_labels(method, parts[0].examples, audit)
+    made = []
+    for role, rows in zip(("train", "validation", "test"), parts, strict=True):
+        items, sizes = prepare_heads.classes(rows.examples, rows.encoded, known.labels, role, audit)
+        made.append(Rows(rows.examples, items, sizes))
+    return spec.model_copy(update={"method": known, "gate": prepare_heads.gate(spec.gate)}), made
 
 
 def _other_kind(
@@ -157,6 +174,14 @@ def _other_kind(
         Rows(part.rows, part.made.items, part.made.sizes) for part in (ready.train, ready.validation, ready.test)
     )
     names, metrics = prepare_kinds.measured(spec.evaluation, spec.method.measures, ready.kind)
+    if isinstance(spec.method, RewardSpec):
+        method = spec.method
+        names, metrics = prepare_heads.measured(spec.evaluation, method.measures, method.type), []
+        train, validation = (
+            replace(rows, encoded=prepare_heads.with_margins(method, rows.examples, rows.encoded))
+            for rows in (train, validation)
+        )
+        spec = spec.model_copy(update={"gate": prepare_heads.gate(spec.gate)})
     gate.check_names(spec.gate, [*names, *sorted(LOWER_IS_BETTER)])
     repeats = ready.train.made.repeats
     resolved = _resolve(spec, limit, train, repeats, test, names, ready.order)
@@ -270,7 +295,8 @@ class _Preparation:
         with stage(self.sink, "personal data"):
             examples, findings = self.privacy.apply(loaded.require_supervised(), train=role == "train")
         self.audit.findings += findings
-        return examples
+        last = isinstance(self.spec.method, SftSpec) and self.spec.method.learn == "last"
+        return Mapped(examples, learning_last) if last else examples
 
     def _held_out(self, train: Sequence[Example], kept: list[int], share: float) -> tuple[list[int], list[int]]:
         """Places in `kept` of (training, validation) rows; all pieces of an unrolled row go to the same side."""
