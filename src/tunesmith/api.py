@@ -20,6 +20,7 @@ from .core.events import Event, Sink, silent
 from .core.messages import Message
 from .evaluation.gate import Verdict
 from .inference.generate import Sampling
+from .models.cut import first_layers
 from .pipelines import journey
 from .pipelines.prepare import Prepared, prepare
 from .pipelines.read_recipe import read_recipe
@@ -39,6 +40,7 @@ __all__ = [
     "TunesmithError",
     "Verdict",
     "evaluate",
+    "first_layers",
     "open_model",
     "prepare",
     "read_recipe",

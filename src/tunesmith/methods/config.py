@@ -7,9 +7,10 @@ from typing import Annotated
 from pydantic import Field
 
 from ..core.spec import ByName, Spec
+from .distill.config import DistillSpec
 from .preference.config import PreferenceSpec
 from .sft.config import SftSpec
 
-MethodSpec = Annotated[SftSpec | PreferenceSpec, Field(discriminator="type"), ByName(default="sft")]
-METHODS: dict[str, type[Spec]] = {"sft": SftSpec, "preference": PreferenceSpec}
+MethodSpec = Annotated[SftSpec | PreferenceSpec | DistillSpec, Field(discriminator="type"), ByName(default="sft")]
+METHODS: dict[str, type[Spec]] = {"sft": SftSpec, "preference": PreferenceSpec, "distill": DistillSpec}
 """By their names in a recipe."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
@@ -31,10 +32,16 @@ def model(base: Base, dtype: torch.dtype) -> torch.nn.Module:
     return moved
 
 
+def config(base: Base) -> Any:
+    """What the base's config.json says, with what it leaves out filled in."""
+    with clear_errors(base, "config"):
+        return AutoConfig.from_pretrained(base.folder, trust_remote_code=False, local_files_only=True)
+
+
 def from_folder(folder: Path, dtype: torch.dtype) -> torch.nn.Module:
     """A model folder in the Hugging Face layout, by the class that fits its config."""
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    told = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    kind = AutoModelForSeq2SeqLM if told.is_encoder_decoder else AutoModelForCausalLM
     loaded: torch.nn.Module = kind.from_pretrained(folder, dtype=dtype, trust_remote_code=False, local_files_only=True)
     return loaded
 

@@ -39,9 +39,9 @@ class Journey:
         self._opened = False
         self.times: dict[str, float] = {}
 
-    def check(self, *, needs_test: bool) -> Prepared:
+    def check(self, *, needs_test: bool, trains: bool = True) -> Prepared:
         """Read and check the data before anything is created, then create the run's folder."""
-        prepared = self._world.main_first(self._prepared)
+        prepared = self._world.main_first(lambda: self._prepared(trains))
         if needs_test and not prepared.test.examples:
             drawn = isinstance(prepared.spec.data.test, float)
             raise ContentError(
@@ -56,11 +56,11 @@ class Journey:
         self.prepared = Prepared(**vars(prepared) | {"spec": spec.model_copy(update={"training": training})})
         return self.prepared
 
-    def _prepared(self) -> Prepared:
+    def _prepared(self, trains: bool) -> Prepared:
         if self._world.main and self._out.exists() and not self._resume:
             RunDir.create(self._out, resume=False)  # says what is in the way, before any work is done
         with self._phase("check"):
-            prepared = prepare(self._wanted, self._folder, sink=self._sink)
+            prepared = prepare(self._wanted, self._folder, sink=self._sink, trains=trains)
             prepared.require_clean()
             require_possible(prepared, self._world)
         return prepared
@@ -92,6 +92,7 @@ class Journey:
             data_fingerprint=prepared.data_fingerprint,
             data_root=prepared.data_root(),
             recipe_fingerprint=prepared.spec.training_fingerprint(),
+            teacher_fingerprint=prepared.teacher,
             system_message=_shared_system_message(prepared),
             versions=machine.versions(),
             machine=machine.machine(),
@@ -260,7 +261,7 @@ def evaluate_run(path: Path, *, sink: Sink) -> tuple[RunDir, Verdict]:
     opened = RunDir.open(path)
     spec = opened.recipe()
     journey = Journey(spec, path, resume=True, sink=sink)
-    journey.check(needs_test=True)
+    journey.check(needs_test=True, trains=False)
     journey.run = opened
     journey.times = opened.read_json("run.json").get("times", {}) | journey.times
     if identity(journey.prepared)["data"] != opened.read_json("run.json")["data_fingerprint"]:

@@ -42,6 +42,8 @@ from ..engine.steps import DEFAULT_BATCH_SIZE, Steps
 from ..evaluation import gate
 from ..evaluation.compare import LOWER_IS_BETTER, resolve_metrics
 from ..evaluation.metrics import Metric, named
+from ..methods.distill.config import DistillSpec
+from ..methods.distill.teacher import fingerprint, require_fit
 from ..models.find import find
 from ..models.refs import Base
 from ..models.tokenizer import tokenizer as load_tokenizer
@@ -96,6 +98,8 @@ class Prepared:
     kind: Kind = "supervised"
     counts: list[int] | None = None
     """How often each row is seen in an epoch, where that is not `repeats`."""
+    teacher: str | None = None
+    """Fingerprint of who teaches, where a teacher does."""
 
     def data_root(self) -> str:
         """What the set of training rows is as they are used: after masking, choice and weights; an epoch of them."""
@@ -116,20 +120,23 @@ class Prepared:
 
 def prepare(
     spec: RunSpec, folder: Path | None = None, *, keep_tokens: bool = True, reader: Reader = source_rows,
-    sink: Sink = silent,
+    sink: Sink = silent, trains: bool = True,
 ) -> Prepared:  # fmt: skip
     """Read, check, split and tokenize. Findings are in the audit; call `require_clean` before training.
 
     `folder` is that of the recipe's file, where there is one: sources outside it are told. Without `keep_tokens` the
     rows' tokens are counted and not kept: for an audit of more than fits on the disk twice. `reader` gives the rows of
-    the files, all of them or a sample. `sink` hears how far it is and how long each stage took.
+    the files, all of them or a sample. `sink` hears how far it is and how long each stage took. Without `trains` no
+    teacher need be there.
     """
     base = find(spec.base)
     _compatible(spec, base)
     tokenizer = load_tokenizer(base, PLAIN_TEMPLATE)
+    remarks, teacher = _teacher(spec, base, tokenizer) if trains else ([], None)
     if "supervised" not in spec.method.kinds:
         return _other_kind(spec, base, tokenizer, folder, reader, sink)
     workbench = _Preparation(spec, base, tokenizer, folder, keep_tokens, reader, sink)
+    workbench.audit.findings += remarks
     train, repeats, validation, test = workbench.rows()
     metrics = resolve_metrics(spec.evaluation, [e.answer() for e in test.examples])
     gate.check_names(spec.gate, [*(m.name for m in metrics), *sorted(LOWER_IS_BETTER)])
@@ -137,7 +144,7 @@ def prepare(
     resolved = _resolve(spec, workbench.max_length, train, repeats, test, names, workbench.curriculum)
     return Prepared(
         resolved, base, tokenizer, train, repeats, validation, test, metrics, workbench.audit,
-        _fingerprint(workbench.audit, resolved.data, spec.seed), workbench.curriculum,
+        _fingerprint(workbench.audit, resolved.data, spec.seed), workbench.curriculum, teacher=teacher,
     )  # fmt: skip
 
 
@@ -177,6 +184,13 @@ def _compatible(spec: RunSpec, base: Base) -> None:
     stopping = spec.training.early_stopping
     if stopping and stopping.metric not in ("loss", *spec.method.figures):
         named(stopping.metric, where="training.early_stopping.metric")
+
+
+def _teacher(spec: RunSpec, base: Base, tokenizer: Any) -> tuple[list[Finding], str | None]:
+    """Remarks on who teaches and their fingerprint; see `require_fit` for errors."""
+    if not isinstance(spec.method, DistillSpec):
+        return [], None
+    return require_fit(spec.method, base, tokenizer, length_limit(spec, base)), fingerprint(spec.method)
 
 
 class _Preparation:

@@ -46,7 +46,7 @@ def facts(run: RunDir) -> ReportFacts:
         verdict=evaluation["verdict"],
         reasons=[GateReason(**reason) for reason in evaluation["reasons"]],
         base_name=known["base"],
-        method=_method(spec),
+        method=_method(spec, known),
         adapter=_adapter(spec),
         test_rows=evaluation["rows"],
         metrics=_metrics(evaluation["metrics"]),
@@ -84,8 +84,10 @@ def next_commands(run: RunDir) -> list[tuple[str, str]]:
     ]
 
 
-def _method(spec: RunSpec) -> str:
-    return spec.method.wording()
+def _method(spec: RunSpec, known: dict[str, Any]) -> str:
+    """The method, and what its teacher gave."""
+    taught = known.get("teacher")
+    return f"{spec.method.wording()} ({taught['summary']})" if taught else spec.method.wording()
 
 
 def _adapter(spec: RunSpec) -> str:
