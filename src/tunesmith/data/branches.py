@@ -65,8 +65,8 @@ def branched(families: Sequence[Family], pad_id: int) -> Branched:
             tokens.append(one.input_ids[labelled])
             owner.append(np.full(len(labelled), number))
             number, start = number + 1, start + one.length - family.shared
-    joined = (np.concatenate(parts).astype(np.int64) for parts in (before, tokens, owner))
-    return Branched(ids, positions, branch, *joined, number)
+    all_before, all_tokens, all_owners = (np.concatenate(parts).astype(np.int64) for parts in (before, tokens, owner))
+    return Branched(ids, positions, branch, all_before, all_tokens, all_owners, number)
 
 
 def _row(family: Family) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
+from ..models.head import without_router_loss
 from ..models.targets import is_encoder_decoder, start_id
 
 
@@ -43,7 +44,7 @@ class DecoderOnly:
         self._positions_BL = (self._mask_BL.cumsum(1) - 1).clamp(min=0)
         self._cache = DynamicCache(config=model.config)
         # The routers' loss is for training; and of one token behind a cache it cannot be taken.
-        self._quiet = {"output_router_logits": False} if getattr(model.config, "output_router_logits", False) else {}
+        self._quiet = without_router_loss(model)
 
     def logits(self) -> Tensor:
         """The first call reads the prompts."""

@@ -43,6 +43,8 @@ class Scene:
     """The training rows as they were read, in the order of `train`."""
     max_length: int | None = None
     """Tokens that a row may have."""
+    date: str | None = None
+    """The day that templates show (YYYY-MM-DD); None for today."""
 
     @property
     def pad_id(self) -> int:

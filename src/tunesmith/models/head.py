@@ -70,6 +70,11 @@ def _forward(model: Any, inputs: dict[str, Any], wanted_BL: Tensor) -> Any:
         hook.remove()
 
 
+def without_router_loss(model: Any) -> dict[str, Any]:
+    """What a call needs beside its inputs so that a mixture of experts computes no router loss."""
+    return {"output_router_logits": False} if getattr(model.config, "output_router_logits", False) else {}
+
+
 def _router_loss(model: Any, output: Any) -> Tensor | None:
     """Coefficient x load-balancing loss (Fedus et al. 2021, arXiv 2101.03961, equations 4 to 6), padding left out.
 

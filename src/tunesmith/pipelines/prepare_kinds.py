@@ -273,12 +273,12 @@ def ready(spec: RunSpec, tokenizer: Any, limit: int, reader: Reader, sink: Sink)
 
     with stage(sink, "tokens"):
         trained = made(chosen.train, chosen.counts)
-        held = [made(rows, [1] * len(rows)) for rows in (chosen.validation, chosen.test)]
+        validated, tested = (made(rows, [1] * len(rows)) for rows in (chosen.validation, chosen.test))
     _tell(spec, audit, trained, [chosen.sources[place] for place in trained.made.used])
     order, findings = curriculum(spec.data.curriculum, Mapped(trained.rows, better), trained.made.lengths)
     audit.findings += findings
     audit.waive(spec.data.waive)
-    return Ready(kind, trained, *held, audit, order)
+    return Ready(kind, trained, validated, tested, audit, order)
 
 
 def _tell(spec: RunSpec, audit: Audit, train: Part, sources: Sequence[int]) -> None:

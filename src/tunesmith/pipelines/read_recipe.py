@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from ..core.errors import ContentError, MissingError, UsageError, nearest
@@ -130,10 +129,11 @@ def _path(parts: Sequence[str]) -> tuple[str | int, ...]:
 
 
 def _scalar(text: str) -> Any:
+    """Keys are texts here as in a file: to YAML by itself `on` is a truth value."""
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"not a YAML value: {text}", why=str(error).splitlines()[0]) from error
+        return parse(text, "the value").value
+    except ContentError as error:
+        raise UsageError(f"not a YAML value: {text}", why=error.why) from error
 
 
 def _put(values: dict[str, Any], override: Override) -> None:

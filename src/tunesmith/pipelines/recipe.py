@@ -52,6 +52,9 @@ class RunSpec(Spec):
         parts["method"].pop("teacher", None)
         for name in ("guards", "devices"):
             del parts["training"][name]
+        for name in ("lora_plus", "quantize"):  # not there in older runs
+            if parts["adapter"].get(name, "") is None:
+                del parts["adapter"][name]
         parts["data"] = self.data.model_dump(mode="json", include={"on_long", "on_overlap"})
         if self.data.curriculum:  # not there in older runs
             parts["data"]["curriculum"] = self.data.curriculum.model_dump(mode="json")

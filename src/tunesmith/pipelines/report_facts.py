@@ -47,7 +47,7 @@ def facts(run: RunDir) -> ReportFacts:
         reasons=[GateReason(**reason) for reason in evaluation["reasons"]],
         base_name=known["base"],
         method=_method(spec, known),
-        adapter=_adapter(spec),
+        adapter=spec.adapter.told(),
         test_rows=evaluation["rows"],
         metrics=_metrics(evaluation["metrics"]),
         slices=[_slice(s) for s in evaluation["slices"]],
@@ -88,11 +88,6 @@ def _method(spec: RunSpec, known: dict[str, Any]) -> str:
     """The method, and what its teacher gave."""
     taught = known.get("teacher")
     return f"{spec.method.wording()} ({taught['summary']})" if taught else spec.method.wording()
-
-
-def _adapter(spec: RunSpec) -> str:
-    adapter = spec.adapter
-    return "every weight" if adapter.type == "full" else f"LoRA, rank {adapter.r}, alpha {adapter.alpha:g}"
 
 
 def _metrics(entries: list[dict[str, Any]]) -> list[MetricFacts]:

@@ -35,7 +35,7 @@ def train(
     scene = Scene(
         bench.model, bench.adapter, bench.tokenizer, spec.seed, prepared.train.encoded, prepared.validation.encoded,
         bench.number_type, run.path, fingerprints.of_object(identity(prepared)), sink, world, prepared.train.examples,
-        int(spec.training.max_length),
+        int(spec.training.max_length), run.date(),
     )  # fmt: skip
     learned = method.prepare(scene)
     repeats = prepared.repeats
@@ -60,12 +60,14 @@ def train(
         score=_validation_metric(prepared, bench),
         world=world,
         curriculum=order,
+        rates=bench.adapter.rates(),
     )
+    trained = sum(parameter.numel() for parameter in plan.trainable.values())
     outcome = Loop(plan).run(resume=resume)
     bench = _gathered(prepared, bench, world)
     if world.main:
         benches.save(bench, run)
-        run.update(status="trained", **learned.facts, **_facts(outcome))
+        run.update(status="trained", trained_parameters=trained, **learned.facts, **_facts(outcome))
     return outcome, bench
 
 
@@ -87,6 +89,7 @@ def identity(prepared: Prepared) -> dict[str, str]:
         "data": prepared.data_fingerprint,
         "base": prepared.base.fingerprint(),
         "tokenizer": prepared.base.tokenizer_fingerprint(),
+        "tokens": prepared.tokens_fingerprint,
     } | ({"teacher": prepared.teacher} if prepared.teacher else {})
 
 
@@ -134,7 +137,7 @@ def _validation_metric(prepared: Prepared, bench: Bench) -> Callable[[], float] 
     def score() -> float:
         answers = answer_rows(
             bench.model, bench.tokenizer, test, max_tokens=longest, stop_ids=bench.stop_ids,
-            context=bench.base.context, number_type=bench.number_type,
+            context=bench.context, number_type=bench.number_type,
         )  # fmt: skip
         pairs = zip(answers.texts, rows.examples, strict=True)
         scores = [metric.score(text, example.answer()) for text, example in pairs]

@@ -132,7 +132,7 @@ def _remote(spec: EndpointSpec, scene: Scene, missing: Sequence[int], sampling: 
 
 def _local(teacher: Teacher, scene: Scene, missing: Sequence[int], sampling: Sampling) -> Portions:
     """Answers in portions that are the same however often the run was interrupted, so that answers are too."""
-    tokenizer, wanted = teacher.tokenizer(), set(missing)
+    tokenizer, wanted = teacher.tokenizer(scene.date), set(missing)
     prompts = [encode_prompt(tokenizer, example.prompt(), example.tools) for example in scene.examples]
     order = np.argsort([len(prompt) for prompt in prompts], kind="stable").tolist()
     with live.opened(teacher, scene.number_type) as model:
@@ -144,7 +144,7 @@ def _local(teacher: Teacher, scene: Scene, missing: Sequence[int], sampling: Sam
             answers = generate(
                 model, [prompts[i] for i in places],
                 Sampling(sampling.max_tokens, sampling.temperature, sampling.top_p, sampling.seed * 1_000_003 + start),
-                pad_id=tokenizer.pad_token_id, stop_ids=ends, context=teacher.base.context,
+                pad_id=tokenizer.pad_token_id, stop_ids=ends, context=teacher.context,
             )  # fmt: skip
             texts = [tokenizer.decode(answer.token_ids, skip_special_tokens=True).strip() for answer in answers]
             yield {

@@ -43,9 +43,15 @@ class Teacher:
         adapter = fingerprints.of_folder(self.adapter_folder, [*own, "adapter_config.json"])
         return fingerprints.of_object([self.base.fingerprint(), adapter])
 
-    def tokenizer(self) -> Any:
-        """The teacher's own."""
-        return load_tokenizer(self.base, PLAIN_TEMPLATE)
+    @property
+    def context(self) -> int | None:
+        """The longest sequence in tokens that it reads; None where nothing binds it."""
+        whole = self.base.context
+        return whole - self.adapter.virtual_tokens() if whole and self.adapter else whole
+
+    def tokenizer(self, date: str | None = None) -> Any:
+        """The teacher's own. Its template shows `date`, or today, where it shows a date."""
+        return load_tokenizer(self.base, PLAIN_TEMPLATE, date)
 
 
 def find_teacher(name: str) -> Teacher:
@@ -89,10 +95,10 @@ def require_fit(spec: DistillSpec, base: Base, tokenizer: Any, longest: int) -> 
     teacher = find_teacher(spec.teacher)
     if spec.on != "answers":
         _require_same_vocabulary(tokenizer, teacher)
-        if teacher.base.context and teacher.base.context < longest:
+        if teacher.context and teacher.context < longest:
             raise ContentError(
-                f"the teacher {teacher.name} takes at most {teacher.base.context} tokens, rows may have {longest}",
-                where="method.teacher", mend=f"set training.max_length to {teacher.base.context} or less",
+                f"the teacher {teacher.name} takes at most {teacher.context} tokens, rows may have {longest}",
+                where="method.teacher", mend=f"set training.max_length to {teacher.context} or less",
             )  # fmt: skip
     if teacher.adapter is None and teacher.fingerprint() == base.fingerprint():
         return [

@@ -17,8 +17,8 @@ from torch import Tensor
 from ...core.events import Note
 from ...data.answers import Judged, Pair
 from ...data.branches import Family
+from ...engine.branches import Sequences, can_share, sequences
 from ...engine.objective import Tally
-from ...models.branches import Sequences, can_share, sequences
 from ..base import Figures, Learned, Scene, Scores
 from . import losses
 from .answered import Answered, answered, log_probabilities
@@ -138,9 +138,8 @@ class Preference:
         if "answer" in mine:
             moved = (mine["answer"] - base["answer"]) * (2 * mine["good"] - 1)
             return _right(torch.from_numpy(moved), torch.zeros(len(moved), dtype=torch.float64)).numpy()
-        names = ("chosen", "rejected", "chosen_tokens", "rejected_tokens")
-        reference = torch.from_numpy(base["chosen"]), torch.from_numpy(base["rejected"])
-        pairs = losses.Pairs(*(torch.from_numpy(mine[name]) for name in names), *reference)
+        reference = {f"reference_{name}_N": torch.from_numpy(base[name]) for name in ("chosen", "rejected")}
+        pairs = losses.Pairs(**{f"{name}_N": torch.from_numpy(values) for name, values in mine.items()}, **reference)
         return _right(*losses.rewards(pairs, self.spec.loss)).double().numpy()
 
 

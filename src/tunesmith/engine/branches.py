@@ -17,8 +17,8 @@ from torch import Tensor
 
 from ..data.batch import collate
 from ..data.branches import PADDING, TRUNK, Family, branched
-from .head import labelled, logits_where
-from .targets import is_encoder_decoder
+from ..models.head import labelled, logits_where, without_router_loss
+from ..models.targets import is_encoder_decoder
 
 PROBE_DIFFERENCE = 0.05
 """Of a sequence's log-probability per token between both ways; bf16 rounds by less, a mask unheeded differs by more."""
@@ -73,17 +73,20 @@ class Together:
     def of(families: Sequence[Family], pad_id: int, device: torch.device) -> Together:
         """Padded on the right."""
         made = branched(families, pad_id)
-        arrays = (made.input_ids, made.positions, made.branch, made.before, made.tokens, made.owner)
-        return Together(*(torch.from_numpy(array).to(device) for array in arrays), made.count)
+        ids_BL, positions_BL, branch_BL, before_M, tokens_M, owner_M = (
+            torch.from_numpy(array).to(device)
+            for array in (made.input_ids, made.positions, made.branch, made.before, made.tokens, made.owner)
+        )
+        return Together(ids_BL, positions_BL, branch_BL, before_M, tokens_M, owner_M, made.count)
 
     def logprobs(self, model: Any) -> tuple[Tensor, Tensor]:
         """See `Sequences`."""
-        asked_N, pick_M = self.before_M.unique(return_inverse=True)  # branches begin behind the same token
+        asked_N, pick_M = torch.unique(self.before_M, return_inverse=True)  # branches begin behind the same token
         wanted_BL = torch.zeros_like(self.input_ids_BL, dtype=torch.bool)
         wanted_BL.view(-1)[asked_N] = True
         mask = _mask(model, self.positions_BL, self.branch_BL)
         inputs = {"input_ids": self.input_ids_BL, "position_ids": self.positions_BL, "attention_mask": mask}
-        logits_NV = logits_where(model, inputs, wanted_BL)
+        logits_NV = logits_where(model, inputs | without_router_loss(model), wanted_BL)
         normal_N = logits_NV.float().logsumexp(-1)
         logp_M = logits_NV[pick_M, self.tokens_M].float() - normal_N[pick_M]
         return _summed(logp_M, self.owner_M, self.count)
