@@ -21,6 +21,7 @@ from .core.events import Event, Sink, silent
 from .core.messages import Message
 from .evaluation.gate import Verdict
 from .inference.generate import Sampling
+from .models.cut import first_layers
 from .pipelines import journey
 from .pipelines.judges import Classifier, RewardModel
 from .pipelines.prepare import Prepared, prepare
@@ -42,6 +43,7 @@ __all__ = [
     "Verdict",
     "classify",
     "evaluate",
+    "first_layers",
     "open_model",
     "prepare",
     "read_recipe",

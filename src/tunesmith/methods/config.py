@@ -8,14 +8,21 @@ from pydantic import Field
 
 from ..core.spec import ByName, Spec
 from .classify.config import ClassifySpec
+from .distill.config import DistillSpec
 from .preference.config import PreferenceSpec
 from .reward.config import RewardSpec
 from .sft.config import SftSpec
 
 MethodSpec = Annotated[
-    SftSpec | PreferenceSpec | RewardSpec | ClassifySpec, Field(discriminator="type"), ByName(default="sft")
+    SftSpec | DistillSpec | PreferenceSpec | RewardSpec | ClassifySpec,
+    Field(discriminator="type"),
+    ByName(default="sft"),
 ]
 METHODS: dict[str, type[Spec]] = {
-    "sft": SftSpec, "preference": PreferenceSpec, "reward": RewardSpec, "classify": ClassifySpec,
-}  # fmt: skip
+    "sft": SftSpec,
+    "distill": DistillSpec,
+    "preference": PreferenceSpec,
+    "reward": RewardSpec,
+    "classify": ClassifySpec,
+}
 """By their names in a recipe."""

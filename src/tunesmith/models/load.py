@@ -50,11 +50,17 @@ def model(base: Base, dtype: torch.dtype, head: Head | None = None) -> torch.nn.
     return moved
 
 
+def config(base: Base) -> Any:
+    """What the base's config.json says, with what it leaves out filled in."""
+    with clear_errors(base, "config"):
+        return AutoConfig.from_pretrained(base.folder, trust_remote_code=False, local_files_only=True)
+
+
 def from_folder(folder: Path, dtype: torch.dtype, *, headed: bool = False) -> torch.nn.Module:
     """A model folder in the Hugging Face layout, by the class that fits its config; `headed` where it was saved with
     another head than the vocabulary's."""
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    kind: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    told = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    kind: Any = AutoModelForSeq2SeqLM if told.is_encoder_decoder else AutoModelForCausalLM
     kind = AutoModelForSequenceClassification if headed else kind
     loaded: torch.nn.Module = kind.from_pretrained(folder, dtype=dtype, trust_remote_code=False, local_files_only=True)
     return loaded

@@ -16,6 +16,7 @@ from ..core.errors import MissingError
 from ..data.template import PLAIN_TEMPLATE
 from ..data.tokenize import end_of_turn_id
 from ..engine import memory, precision
+from ..inference.stops import stop_ids
 from ..models import load
 from ..models.find import find
 from ..models.pooling import head_name, padding_to_name
@@ -105,10 +106,3 @@ def save(bench: Bench, run: RunDir) -> Path:
         bench.tokenizer.save_pretrained(folder)
 
     return run.write_folder(bench.adapter.folder_name, fill)
-
-
-def stop_ids(model: Any, tokenizer: Any) -> set[int]:
-    """Tokens that end an answer: the tokenizer's end of sequence, the model's own list, the template's end of turn."""
-    listed = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    ids = {*(listed if isinstance(listed, list) else [listed]), tokenizer.eos_token_id, end_of_turn_id(tokenizer)}
-    return {int(i) for i in ids if i is not None}

@@ -44,6 +44,8 @@ from ..evaluation import gate
 from ..evaluation.compare import LOWER_IS_BETTER, resolve_metrics
 from ..evaluation.metrics import Metric
 from ..methods.classify.config import ClassifySpec
+from ..methods.distill.config import DistillSpec
+from ..methods.distill.teacher import fingerprint, require_fit
 from ..methods.reward.config import RewardSpec
 from ..methods.sft.config import SftSpec
 from ..models.find import find
@@ -102,6 +104,8 @@ class Prepared:
     """How often each row is seen in an epoch, where that is not `repeats`."""
     tokens_fingerprint: str = ""
     """Of the training rows as they are learned: whatever makes other tokens or weights of them changes it."""
+    teacher: str | None = None
+    """Fingerprint of who teaches, where a teacher does."""
 
     def data_root(self) -> str:
         """What the set of training rows is as they are used: after masking, choice and weights; an epoch of them."""
@@ -122,21 +126,23 @@ class Prepared:
 
 def prepare(
     spec: RunSpec, folder: Path | None = None, *, keep_tokens: bool = True, reader: Reader = source_rows,
-    sink: Sink = silent, date: str | None = None,
+    sink: Sink = silent, date: str | None = None, trains: bool = True,
 ) -> Prepared:  # fmt: skip
     """Read, check, split and tokenize. Findings are in the audit; call `require_clean` before training.
 
     `folder` is that of the recipe's file, where there is one: sources outside it are told. Without `keep_tokens` the
     rows' tokens are counted and not kept: for an audit of more than fits on the disk twice. `reader` gives the rows of
     the files, all of them or a sample. `sink` hears how far it is and how long each stage took. Templates show `date`
-    (YYYY-MM-DD), or today, where they show a date.
+    (YYYY-MM-DD), or today, where they show a date. Without `trains` no teacher need be there.
     """
     base, date = find(spec.base), date or clock.today()
     compatible.require(spec, base)
     tokenizer = load_tokenizer(base, PLAIN_TEMPLATE, date)
+    remarks, teacher = _teacher(spec, base, tokenizer) if trains else ([], None)
     if "supervised" not in spec.method.kinds:
         return _other_kind(spec, base, tokenizer, folder, reader, sink)
     workbench = _Preparation(spec, base, tokenizer, folder, keep_tokens, reader, sink, date)
+    workbench.audit.findings += remarks
     train, repeats, validation, test = workbench.rows()
     if isinstance(spec.method, ClassifySpec):
         spec, (train, validation, test) = _classes(spec, spec.method, (train, validation, test), workbench.audit)
@@ -149,7 +155,7 @@ def prepare(
     return Prepared(
         resolved, base, tokenizer, train, repeats, validation, test, metrics, workbench.audit,
         _fingerprint(workbench.audit, resolved.data, spec.seed), workbench.curriculum,
-        tokens_fingerprint=tokens_fingerprint(train.encoded) if keep_tokens else "",
+        tokens_fingerprint=tokens_fingerprint(train.encoded) if keep_tokens else "", teacher=teacher,
     )  # fmt: skip
 
 
@@ -190,6 +196,13 @@ def _other_kind(
         _fingerprint(ready.audit, resolved.data, spec.seed), ready.order, ready.kind, ready.train.counts,
         tokens_fingerprint(train.encoded),
     )  # fmt: skip
+
+
+def _teacher(spec: RunSpec, base: Base, tokenizer: Any) -> tuple[list[Finding], str | None]:
+    """Remarks on who teaches and their fingerprint; see `require_fit` for errors."""
+    if not isinstance(spec.method, DistillSpec):
+        return [], None
+    return require_fit(spec.method, base, tokenizer, length_limit(spec, base)), fingerprint(spec.method)
 
 
 class _Preparation:

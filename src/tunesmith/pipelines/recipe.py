@@ -47,11 +47,12 @@ class RunSpec(Spec):
         return self.model_dump(mode="json")
 
     def training_fingerprint(self) -> str:
-        """Hash of the parts that determine the trained weights; data and base have fingerprints of their own.
+        """Hash of the parts that determine the trained weights; data, base and teacher have their own.
 
         Guards and devices do not count: a run that a guard stopped may go on under a milder one, and on other machines.
         """
         parts = self.model_dump(mode="json", include={"seed", "method", "adapter", "training"})
+        parts["method"].pop("teacher", None)
         for name in ("guards", "devices"):
             del parts["training"][name]
         for name, old in _NEWER_METHOD.items():

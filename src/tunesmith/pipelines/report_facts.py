@@ -47,7 +47,7 @@ def facts(run: RunDir) -> ReportFacts:
         verdict=evaluation["verdict"],
         reasons=[GateReason(**reason) for reason in evaluation["reasons"]],
         base_name=known["base"],
-        method=_method(spec),
+        method=_method(spec, known),
         adapter=spec.adapter.told(),
         test_rows=evaluation["rows"],
         metrics=_metrics(evaluation["metrics"]),
@@ -94,8 +94,10 @@ def next_commands(run: RunDir) -> list[tuple[str, str]]:
     ]
 
 
-def _method(spec: RunSpec) -> str:
-    return spec.method.wording()
+def _method(spec: RunSpec, known: dict[str, Any]) -> str:
+    """The method, and what its teacher gave."""
+    taught = known.get("teacher")
+    return f"{spec.method.wording()} ({taught['summary']})" if taught else spec.method.wording()
 
 
 def _metrics(entries: list[dict[str, Any]]) -> list[MetricFacts]:
