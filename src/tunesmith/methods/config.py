@@ -8,8 +8,9 @@ from pydantic import Field
 
 from ..core.spec import ByName, Spec
 from .preference.config import PreferenceSpec
+from .pretrain.config import PretrainSpec
 from .sft.config import SftSpec
 
-MethodSpec = Annotated[SftSpec | PreferenceSpec, Field(discriminator="type"), ByName(default="sft")]
-METHODS: dict[str, type[Spec]] = {"sft": SftSpec, "preference": PreferenceSpec}
+MethodSpec = Annotated[SftSpec | PreferenceSpec | PretrainSpec, Field(discriminator="type"), ByName(default="sft")]
+METHODS: dict[str, type[Spec]] = {"sft": SftSpec, "preference": PreferenceSpec, "pretrain": PretrainSpec}
 """By their names in a recipe."""

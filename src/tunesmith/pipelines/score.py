@@ -12,7 +12,7 @@ from ..evaluation.forgetting import Forgetting, GeneralLoss, general_loss, gener
 from ..evaluation.gate import Verdict, judge
 from ..evaluation.metrics import Metric
 from ..evaluation.neighbour import copied_answers
-from ..evaluation.run import Answers, TestSet, answer_rows, score_rows
+from ..evaluation.run import Answers, TestSet, answer_rows, score_documents, score_rows
 from ..methods.base import Figures
 from .bench import Bench
 from .prepare import Prepared
@@ -35,10 +35,18 @@ def score(bench: Bench, prepared: Prepared, sink: Sink) -> Score:
     rows = general_rows(bench.tokenizer, int(prepared.spec.training.max_length))
     method = prepared.spec.method.build()
     return Score(
-        _answers(bench, prepared, sink) if prepared.metrics else score_rows(bench.model, prepared.references(), **how),
+        _answers(bench, prepared, sink) if prepared.metrics else _losses(bench, prepared, how),
         general_loss(bench.model, rows, **how),
         method.held_out(bench.model, prepared.test.encoded, **how),
     )
+
+
+def _losses(bench: Bench, prepared: Prepared, how: dict[str, Any]) -> Answers:
+    """Of the references alone; of texts all of each."""
+    if prepared.kind == "text":
+        limit = int(prepared.spec.training.max_length)
+        return score_documents(bench.model, prepared.test.encoded, limit=limit, **how)
+    return score_rows(bench.model, prepared.references(), **how)
 
 
 def _answers(bench: Bench, prepared: Prepared, sink: Sink) -> Answers:
