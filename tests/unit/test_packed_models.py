@@ -128,4 +128,4 @@ def test_the_routers_loss_is_added_in_proportion(kind: str) -> None:
     said = PackedTensors.of(ROWS[:1], 0, CPU).said(model)
     found = float(method.loss_sum(model, method.batch(ROWS[:1], 0, CPU)).detach())
     assert said.router_loss is not None
-    assert found == pytest.approx(float(said.losses().sum() + said.router_loss * 15).detach(), rel=1e-5)
+    assert found == pytest.approx(float((said.losses().sum() + said.router_loss * 15).detach()), rel=1e-5)
