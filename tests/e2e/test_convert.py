@@ -92,9 +92,9 @@ def test_convert_never_replaces(tmp_path: Path, cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("row", "kind", "method"),
     [
-        (PAIR, "preference", "dpo and the like"),
-        (ROW | {"label": True}, "labelled", "kto"),
-        ({"prompt": "2+2?", "reference": "4"}, "prompt", "grpo and the like"),
+        (PAIR, "preference", "preference (dpo, simpo, ...) or reward"),
+        (ROW | {"label": True}, "labelled", "preference (loss: kto)"),
+        ({"prompt": "2+2?", "reference": "4"}, "prompt", "reinforcement learning, which is not there yet"),
         ({"text": "once upon a time"}, "text", "pretrain"),
     ],
 )
@@ -107,7 +107,9 @@ def test_rows_of_another_kind_name_their_method(
     told = {f["code"]: f["message"] for f in json.loads(checked.out)["findings"]}
     assert kind in told["other_method"]
     assert method in told["other_method"]
-    done = cli("init", source, "--out", tmp_path / "r.yaml", "--base", base)
+    recipe = {"base": str(base), "data": {"train": str(source), "validation": 0.0}}
+    (tmp_path / "r.yaml").write_text(json.dumps(recipe), "utf-8")
+    done = cli("train", tmp_path / "r.yaml", "--out", tmp_path / "run")
     assert done.code == 3, done.err
     assert f"holds rows of kind '{kind}'" in done.err
     assert f"these rows are for another method: {method}" in done.err

@@ -248,3 +248,36 @@ def test_what_is_wrong_is_told_once(task: Path, start: Any, tmp_path: Path) -> N
     assert "FSDP" in refused.said()
     assert refused.said().count("error:") == 1
     assert not (tmp_path / "b").exists()
+
+
+OUT_OF_MEMORY = """
+import os
+if os.environ.get("RANK") == "1":
+    import torch
+    from tunesmith.methods.sft.method import Sft
+
+    plain, calls = Sft.loss_sum, []
+
+    def loss_sum(self, model, batch):
+        calls.append(1)
+        if len(calls) == 5:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return plain(self, model, batch)
+
+    Sft.loss_sum = loss_sum
+"""
+
+
+@pytest.mark.slow
+def test_what_one_process_fails_by_ends_the_command_and_is_not_resumed_for_ever(
+    task: Path, start: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(OUT_OF_MEMORY, "utf-8")
+    paths = [str(tmp_path / "site"), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(p for p in paths if p))
+    command = start("train", task / "lora.yaml", "--out", tmp_path / "run", "--nproc", 2)
+    assert command.wait() == 1, command.said()
+    assert "a process ran out of memory" in command.said()
+    assert "lower training.batch_size" in command.said()
+    assert "Traceback" not in command.said()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import shlex
 import shutil
 import signal
@@ -139,6 +140,21 @@ def test_a_signal_ends_with_its_code_and_the_command_that_goes_on(
     _same_record(run, task / "whole")
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_a_signal_writes_the_very_checkpoint_that_its_message_promises(
+    number: int, code: int, task: Path, start: Start, tmp_path: Path
+) -> None:
+    run, seldom = tmp_path / "run", ("training.checkpoint_every=1000", "training.evaluate_every=1000")
+    settings = [word for setting in seldom for word in ("--set", setting)]
+    first = start("train", task / "recipe.yaml", "--out", run, *settings)
+    assert first.kill(number, _steps(run, 7)) == code
+    [step] = re.findall(r"stopped after step (\d+) of 30; a checkpoint is written", first.said())
+    assert [path.name for path in (run / "checkpoints").glob("step-*")] == [f"step-{step}"]
+    second = start(*_resume_command(first.said())[1:])
+    assert second.wait() == 0, second.said()
+    assert f"resumed after step {step} of 30" in second.said()
+
+
 def _resume_command(said: str) -> list[str]:
     [line] = [line for line in said.splitlines() if "continue with: " in line]
     return shlex.split(line.partition("continue with: ")[2])
@@ -186,9 +202,17 @@ def _other_base(task: Path) -> list[str]:
     return []
 
 
+def _other_tokenizer(task: Path) -> list[str]:
+    """A setting in one of its files that changes no token of these rows."""
+    path = task / "base" / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"model_max_length": 12345}), "utf-8")
+    return []
+
+
 CHANGES: dict[str, Callable[[Path], list[str]]] = {
     "data": _other_data,
     "base": _other_base,
+    "tokenizer": _other_tokenizer,
     "recipe": lambda task: ["--set", "training.learning_rate=0.004"],
 }
 
@@ -207,8 +231,48 @@ def test_a_resume_of_something_else_is_refused(
     refused = start("run", recipe, "--out", run, "--resume", *more)
     assert refused.wait() == 6, refused.said()
     [first] = [line for line in refused.said().splitlines() if line.startswith("error:")]
-    assert first.endswith(f": {what}")
+    named = first.rpartition(": ")[2].split(", ")
+    assert [name for name in named if name != "tokens"] == [what]
+    assert ("tokens" in named) == (what == "data"), "other rows are other tokens, another base or rate is not"
     assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before, "a refusal must change nothing"
+
+
+def test_a_checkpoint_refuses_another_tokenizer_by_itself(
+    task: Path, killed: Path, start: Start, tmp_path: Path
+) -> None:
+    shutil.copytree(task, tmp_path / "task", ignore=shutil.ignore_patterns("whole"))
+    run, recipe = tmp_path / "run", tmp_path / "task" / "recipe.yaml"
+    shutil.copytree(killed, run)
+    recipe.write_text(recipe.read_text("utf-8").replace(str(task), str(tmp_path / "task")), "utf-8")
+    (run / "run.json").unlink()
+    _other_tokenizer(tmp_path / "task")
+    before = {p: p.read_bytes() for p in (run / "checkpoints").rglob("*") if p.is_file()}
+    refused = start("run", recipe, "--out", run, "--resume")
+    assert refused.wait() == 6, refused.said()
+    assert "this run cannot be resumed: changed since its checkpoint: tokenizer\n" in refused.said()
+    assert {p: p.read_bytes() for p in (run / "checkpoints").rglob("*") if p.is_file()} == before
+
+
+def test_another_version_of_a_library_is_told(task: Path, killed: Path, start: Start, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(killed, run)
+    for checkpoint in (run / "checkpoints").glob("step-*"):
+        state = json.loads((checkpoint / "state.json").read_text("utf-8"))
+        assert set(state["versions"]) >= {"torch", "transformers", "tokenizers"}
+        state["versions"]["tokenizers"] = "0.1.2"
+        _rewritten(checkpoint, "state.json", json.dumps(state).encode())
+    resumed = start("run", task / "recipe.yaml", "--out", run, "--resume")
+    assert resumed.wait() == 0, resumed.said()
+    assert "tokenizers 0.1.2 is now " in resumed.said()
+    assert "torch" not in re.findall(r"since the checkpoint was written, (.*): last digits", resumed.said())[0]
+
+
+def _rewritten(checkpoint: Path, name: str, content: bytes) -> None:
+    """A checkpoint with another file in it, and a manifest that knows of it."""
+    (checkpoint / name).write_bytes(content)
+    manifest = json.loads((checkpoint / "MANIFEST.json").read_text("utf-8"))
+    manifest["files"][name] = {"size": len(content), "sha256": tiny.sha256(checkpoint / name)}
+    (checkpoint / "MANIFEST.json").write_text(json.dumps(manifest), "utf-8")
 
 
 def _flip(path: Path) -> None:
@@ -243,6 +307,20 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_taken(
     assert list((run / "checkpoints").glob(f"damaged-{newest.name[5:]}-*"))
     assert f"resumed after step {before.name[5:]} of 30" in resumed.said()
     assert _weights(run) == whole
+
+
+def test_a_log_that_lost_lines_is_whole_again(
+    task: Path, whole: str, killed: Path, start: Start, tmp_path: Path
+) -> None:
+    """As after a power loss: the checkpoint was synced, the log was not."""
+    run = tmp_path / "run"
+    shutil.copytree(killed, run)
+    log = run / "metrics.jsonl"
+    log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:5]) + b'{"step": 6, "l')
+    resumed = start("run", task / "recipe.yaml", "--out", run, "--resume")
+    assert resumed.wait() == 0, resumed.said()
+    assert _weights(run) == whole
+    _same_record(run, task / "whole")
 
 
 def test_with_every_checkpoint_damaged_the_run_begins_again(

@@ -31,11 +31,31 @@ spec_case = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
 IDS_BL = torch.tensor([[1, 5, 9, 13, 17, 21], [1, 90, 80, 70, 60, 2]])
 
 
-def _ours(spec: LoraSpec, kind: str = "llama") -> tuple[Any, Lora]:
+def _base(kind: str, number_type: torch.dtype) -> Any:
+    """A tiny base; biases and norms that are not what they start as, so that none can be left out unseen."""
+    from transformers import Qwen2Config
+
+    llama = tiny.config("llama")
+    sizes = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+             "num_key_value_heads", "max_position_embeddings")  # fmt: skip
+    config = Qwen2Config(**{name: getattr(llama, name) for name in sizes}) if kind == "qwen2" else tiny.config(kind)
+    model = tiny.random_model(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_(std=0.3)
+    return model.to(number_type)
+
+
+def _ours(
+    spec: LoraSpec, kind: str = "llama", number_type: torch.dtype = torch.float32
+) -> tuple[Any, Lora]:  # fmt: skip
     """A model with our LoRA, B no longer zero."""
-    model, adapter = tiny.model(kind), Lora(spec)
+    model, adapter = _base(kind, number_type), Lora(spec)
     torch.manual_seed(5)
     adapter.attach(model)
+    for parameter in adapter.parameters().values():
+        parameter.data = parameter.data.to(number_type)
     with torch.no_grad():
         for name, parameter in adapter.parameters().items():
             if "lora_B" in name:
@@ -50,18 +70,19 @@ def _peft_name(name: str) -> str:
     return f"{name.removesuffix('.weight')}.default.weight"
 
 
-def _theirs(spec: LoraSpec, adapter: Lora, kind: str = "llama") -> Any:
+def _theirs(spec: LoraSpec, adapter: Lora, kind: str = "llama", number_type: torch.dtype = torch.float32) -> Any:
     """The same model with PEFT's LoRA, holding the same numbers."""
     targets = "all-linear" if spec.targets == "all-linear" else list(spec.targets)
     config = peft.LoraConfig(
         task_type="CAUSAL_LM",
+        fan_in_fan_out=kind == "gpt2",
         r=spec.r,
         lora_alpha=spec.alpha,
         use_rslora=spec.rslora,
         use_dora=spec.dora,
         target_modules=targets,
     )
-    model = peft.get_peft_model(tiny.model(kind), config)
+    model = peft.get_peft_model(_base(kind, number_type), config).to(number_type)
     mine = {_peft_name(name): p for name, p in adapter.parameters().items()}
     named = dict(model.named_parameters())
     assert {n for n in named if "lora_" in n} == set(mine), "they adapt other layers"
@@ -69,6 +90,30 @@ def _theirs(spec: LoraSpec, adapter: Lora, kind: str = "llama") -> Any:
         for name, parameter in mine.items():
             named[name].copy_(parameter)
     return model
+
+
+EXACT = [("llama", name) for name in SPECS]
+EXACT += [(kind, name) for kind in ("qwen2", "gpt2") for name in ("all linear", "rank-stabilised", "weight-decomposed")]
+
+
+@pytest.mark.parametrize(("kind", "name"), EXACT)
+def test_forward_and_gradients_are_those_of_peft_in_float64(kind: str, name: str) -> None:
+    spec = SPECS[name]
+    model, adapter = _ours(spec, kind, torch.float64)
+    theirs = _theirs(spec, adapter, kind, torch.float64)
+    logits, logits_peft = model(input_ids=IDS_BL).logits, theirs(input_ids=IDS_BL).logits
+    plain = _base(kind, torch.float64)(input_ids=IDS_BL).logits
+    assert logits.dtype == torch.float64
+    assert (logits - plain).abs().max() > 0.1, "the adapters do nothing, so equality would prove nothing"
+    torch.testing.assert_close(logits, logits_peft, rtol=0, atol=1e-6)
+    for out in (logits, logits_peft):
+        out[:, :-1].log_softmax(-1).gather(-1, IDS_BL[:, 1:, None]).sum().backward()
+    named = dict(theirs.named_parameters())
+    for name, parameter in adapter.parameters().items():
+        assert parameter.grad is not None
+        assert parameter.grad.abs().max() > 1e-3, name
+        gradient = named[_peft_name(name)].grad
+        torch.testing.assert_close(parameter.grad, gradient, rtol=0, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
 
 
 @spec_case
@@ -91,15 +136,18 @@ def test_forward_and_gradients_are_those_of_peft(spec: LoraSpec) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [("llama", name) for name in SPECS] + [("gemma2", "two targets"), ("gpt2", "all linear")]
+    ("kind", "name"),
+    [("llama", name) for name in SPECS]
+    + [("gemma2", "two targets"), ("gpt2", "all linear")]
+    + [("gpt2", "weight-decomposed"), ("qwen2", "weight-decomposed")],
 )
 def test_what_we_save_peft_loads_unchanged(kind: str, name: str, tmp_path: Path) -> None:
     spec = SPECS[name]
     model, adapter = _ours(spec, kind)
     adapter.save(tmp_path, "some/base")
-    loaded = peft.PeftModel.from_pretrained(tiny.model(kind), tmp_path)
+    loaded = peft.PeftModel.from_pretrained(_base(kind, torch.float32), tmp_path)
     wanted = model(input_ids=IDS_BL).logits
-    assert (wanted - tiny.model(kind)(input_ids=IDS_BL).logits).abs().max() > 1e-3
+    assert (wanted - _base(kind, torch.float32)(input_ids=IDS_BL).logits).abs().max() > 1e-3
     torch.testing.assert_close(loaded(input_ids=IDS_BL).logits, wanted, rtol=1e-6, atol=2e-6)
 
 

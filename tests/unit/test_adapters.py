@@ -10,9 +10,10 @@ import pytest
 import torch
 
 import tiny
-from tunesmith.adapters.config import FullSpec, LoraSpec
+from tunesmith.adapters.config import FullSpec, LayersSpec, LoraSpec
 from tunesmith.adapters.full import Full
 from tunesmith.adapters.lora import Lora, LoraLinear
+from tunesmith.adapters.names import chosen_names, last_blocks
 from tunesmith.core.errors import ConflictError, ContentError
 
 IDS_BL = torch.tensor([[1, 5, 9, 13, 17, 21], [1, 90, 80, 70, 60, 2]])
@@ -158,6 +159,82 @@ def test_unknown_targets_and_foreign_files_are_refused(tmp_path: Path) -> None:
         _, other = _attached(spec)
         with pytest.raises(ContentError, match="does not fit"):
             other.load(tmp_path)
+
+
+def test_unknown_targets_list_the_layers_that_there_are() -> None:
+    with pytest.raises(ContentError, match="nothing_like_it") as caught:
+        _attached(LoraSpec(targets=("q_proj", "nothing_like_it")))
+    assert all(name in str(caught.value.mend) for name in ("q_proj", "down_proj", "o_proj"))
+
+
+@pytest.mark.parametrize(("targets", "most"), [("all-linear", 16), (("q_proj",), 32), (("up_proj", "v_proj"), 16)])
+def test_a_rank_above_a_layers_width_is_refused(targets: Any, most: int) -> None:
+    _attached(LoraSpec(r=most, targets=targets))
+    model = tiny.model()
+    with pytest.raises(ContentError, match=f"adapter.r is {most + 1}") as caught:
+        Lora(LoraSpec(r=most + 1, targets=targets)).attach(model)
+    assert f"to {most} or less" in str(caught.value.mend)
+    assert not any(isinstance(m, LoraLinear) for m in model.modules()), "nothing is half done"
+
+
+def test_a_gate_of_one_output_bears_any_rank() -> None:
+    class Gated(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gate, self.up = torch.nn.Linear(8, 1), torch.nn.Linear(8, 8)
+
+        def get_output_embeddings(self) -> None:
+            return None
+
+    Lora(LoraSpec(r=4)).attach(Gated())
+
+
+LLAMA = [name for name, _ in tiny.model().named_parameters()]
+T5 = [name for name, _ in tiny.model("t5").named_parameters()]
+
+
+def test_the_last_blocks_are_those_of_the_decoder() -> None:
+    assert last_blocks(LLAMA, 1) == [name for name in LLAMA if ".layers.1." in name]
+    assert last_blocks(LLAMA, 2) == [name for name in LLAMA if ".layers." in name]
+    assert last_blocks(T5, 2) == [n for n in T5 if n.startswith(("decoder.block.1.", "decoder.block.2."))]
+    with pytest.raises(ContentError, match="has 2 blocks"):
+        last_blocks(LLAMA, 3)
+    with pytest.raises(ContentError, match="no numbered blocks"):
+        last_blocks(["a.weight"], 1)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "wanted"),
+    [
+        ("down_proj", ".mlp.down_proj."),
+        ("layers.1.mlp", ".layers.1.mlp."),
+        ("*.layers.[0]*.v_proj.*", ".layers.0.self_attn.v_proj."),
+        ("model.norm.weight", "model.norm.weight"),
+    ],
+)
+def test_names_are_whole_parts_or_patterns(pattern: str, wanted: str) -> None:
+    found = chosen_names(LLAMA, [pattern])
+    assert found
+    assert found == [name for name in LLAMA if wanted in name]
+
+
+def test_a_name_of_nothing_is_refused_with_the_nearest() -> None:
+    for wrong in ("down_pro", "proj", "layers.7"):
+        with pytest.raises(ContentError, match=wrong) as caught:
+            chosen_names(LLAMA, ["q_proj", wrong])
+        assert "down_proj" in str(caught.value.mend)
+
+
+@pytest.mark.parametrize("given", [{}, {"last": 1, "names": ["q_proj"]}, {"last": 0}])
+def test_layers_are_given_by_number_or_by_name(given: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="last"):
+        LayersSpec(**given)
+
+
+def test_a_tied_head_is_trained_once_with_its_table() -> None:
+    model, adapter = tiny.model("gpt2"), LayersSpec(names=("lm_head",)).build()
+    adapter.attach(model)
+    assert list(adapter.parameters()) == ["transformer.wte.weight"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

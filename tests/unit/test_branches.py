@@ -12,7 +12,7 @@ import families
 from tunesmith.data.answers import Pair
 from tunesmith.data.branches import Family, branched
 from tunesmith.data.tokenize import Encoded
-from tunesmith.models.branches import can_share, sequences
+from tunesmith.engine.branches import can_share, sequences
 
 CPU = torch.device("cpu")
 
@@ -55,7 +55,7 @@ def test_an_encoder_decoder_is_asked_each_answer_by_itself(kind: str) -> None:
 
 
 def test_a_model_that_heeds_no_mask_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tunesmith.models import branches
+    from tunesmith.engine import branches
 
     model = families.model("llama")
     monkeypatch.setattr(branches, "_seen", lambda positions, branch: (branch >= 0).unsqueeze(1) | True)

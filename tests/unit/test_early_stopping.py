@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,8 @@ from tunesmith.adapters.lora import Lora
 from tunesmith.core.errors import ContentError
 from tunesmith.core.events import silent
 from tunesmith.engine.config import EarlyStoppingSpec
+from tunesmith.engine.distributed import World
+from tunesmith.engine.evaluate import Validation
 from tunesmith.engine.loop import Loop, Outcome, Plan
 from tunesmith.evaluation import overfitting
 from tunesmith.pipelines import journey
@@ -43,6 +46,28 @@ def test_the_highest_metric_is_kept_whatever_the_loss(tmp_path: Path) -> None:
 def test_a_gain_below_min_delta_is_none(tmp_path: Path) -> None:
     outcome = _run(tmp_path, [0.10, 0.11, 0.12, 0.5], patience=2, min_delta=0.05)
     assert (outcome.progress.step, outcome.kept_step) == (3, 1)
+
+
+class _Rank1(World):
+    """The second of two processes; what rank 0 shares is given."""
+
+    def __init__(self, shared: list[float]):
+        super().__init__(1, 2)
+        self._shared = iter(shared)
+
+    def share(self, value: Any) -> Any:
+        return next(self._shared)
+
+
+def test_every_process_decides_by_the_number_of_rank_0(tmp_path: Path) -> None:
+    """Greedy answers may differ between devices in a last digit; processes that decide apart wait for each other."""
+    model, adapter = tiny.model(), Lora(LoraSpec(r=2))
+    adapter.attach(model)
+    training = _training(batch_size=4, epochs=1, early_stopping=EarlyStoppingSpec(metric="exact_match"))
+    plan = Plan(**vars(_plan(tmp_path, model, adapter.parameters(), _rows(8), training)) | {"score": lambda: 0.9})
+    loop = Loop(plan)
+    loop.plan = Plan(**vars(plan) | {"world": _Rank1([0.4])})
+    assert loop._watched(Validation(1.0, {})) == 0.4
 
 
 def test_a_recipe_names_the_metric_and_the_validation_rows_are_answered(tmp_path: Path) -> None:

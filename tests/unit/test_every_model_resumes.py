@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_every_model import CONFIGS
 
+import families
 import tiny
 from tunesmith.adapters.config import FullSpec, LoraSpec
 from tunesmith.core.events import Event, Sink, StepDone, silent
@@ -44,7 +44,7 @@ def _rows() -> list[Encoded]:
 def _train(kind: str, spec: LoraSpec | FullSpec, folder: Path, *, resume: bool = False, sink: Sink = silent) -> Any:
     """From the base on, as a new process would: (outcome, trained weights by name)."""
     folder.mkdir(exist_ok=True)
-    model, adapter = tiny.random_model(CONFIGS[kind](), seed=3), spec.build()
+    model, adapter = tiny.random_model(families.CONFIGS[kind](), seed=3), spec.build()
     torch.manual_seed(4)
     adapter.attach(model)
     rows = _rows()
@@ -61,7 +61,7 @@ def _train(kind: str, spec: LoraSpec | FullSpec, folder: Path, *, resume: bool =
 
 
 @pytest.mark.parametrize("method", SPECS)
-@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("kind", families.CONFIGS)
 def test_interrupted_and_resumed_is_uninterrupted(kind: str, method: str, tmp_path: Path) -> None:
     def pull(event: Event) -> None:
         if isinstance(event, StepDone) and event.step == 3:

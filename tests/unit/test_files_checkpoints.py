@@ -417,6 +417,31 @@ def test_the_log_is_taken_back_to_the_checkpoint(tmp_path):
     assert log.path.read_bytes() == b""
 
 
+def test_lines_that_a_checkpoint_knows_of_and_the_log_lost_are_written_again(tmp_path):
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    log.append({"step": 1, "loss": 3.0, "learning_rate": 0.5})
+    log.path.write_bytes(log.path.read_bytes() + b'{"step": 2, "lo\0\0\0\0')
+    train, validation = [(1, 3.0), (2, 2.5), (3, float("nan"))], [(2, 2.75)]
+    log.rewind(3, train, validation)
+    assert [json.loads(line) for line in log.path.read_text().splitlines()] == [
+        {"step": 1, "loss": 3.0, "learning_rate": 0.5}, {"step": 2, "loss": 2.5}, {"step": 2, "validation_loss": 2.75},
+        {"step": 3, "loss": None},
+    ]  # fmt: skip
+    whole = log.path.read_bytes()
+    log.rewind(3, train, validation)
+    assert log.path.read_bytes() == whole
+    log.path.unlink()
+    log.rewind(3, train, validation)
+    assert log_steps(log.path) == [1, 2, 2, 3]
+
+
+def test_a_checkpoint_holds_no_number_that_json_has_no_word_for(tmp_path):
+    bad = Checkpoint(1, {"w": torch.zeros(2)}, {}, rng_state(), {"loss": float("nan")})
+    with pytest.raises(ValueError, match="JSON compliant"):
+        Checkpoints(tmp_path / "checkpoints").save(bad)
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
 def test_a_log_that_cannot_be_written_is_an_output_error(tmp_path):
     log = MetricsLog(tmp_path / "gone" / "metrics.jsonl")
     with pytest.raises(OutputError, match="cannot write"):

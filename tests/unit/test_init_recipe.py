@@ -123,3 +123,24 @@ def test_an_unknown_base_is_said_before_anything_is_written(tmp_path):
     with pytest.raises(MissingError):
         write_recipe(written(tmp_path / "x.jsonl", rows(12)), tmp_path / "recipe.yaml", base="bundled/nothing")
     assert [p.name for p in tmp_path.iterdir()] == ["x.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("row", "method", "loss"),
+    [
+        ({"chosen": "yes", "rejected": "no, not at all"}, "preference", "dpo"),
+        ({"completion": "yes", "label": True}, "preference", "kto"),
+    ],
+)
+def test_preferences_get_a_recipe_of_their_method(tmp_path, row, method, loss):
+    content = [{"prompt": f"question {i}"} | row | {"topic": "x"} for i in range(60)]
+    out = tmp_path / "recipe.yaml"
+    result = write_recipe(written(tmp_path / "pairs.jsonl", content), out)
+    spec = read_recipe(out, environment={})
+    assert (spec.method.type, spec.method.loss.type) == (method, loss)
+    assert spec.training.early_stopping.metric in spec.method.figures
+    assert spec.evaluation.metrics == ("preference_accuracy",)
+    parts = [load(path) for path in result.files]
+    assert [len(part.records) for part in parts] == [50, 10]
+    assert {part.kind for part in parts} == {load(tmp_path / "pairs.jsonl").kind}
+    assert all(record.metadata == {"topic": "x"} for part in parts for record in part.records)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,12 @@ from tunesmith.engine.metrics_log import MetricsLog
 from tunesmith.engine.objective import TorchBatch
 from tunesmith.evaluation.forgetting import general_loss, scored
 from tunesmith.methods.base import Scene
+from tunesmith.methods.sft import method
 from tunesmith.methods.sft.config import RehearsalSpec, SftSpec
 from tunesmith.methods.sft.method import Rehearsal, Sft
 from tunesmith.models import load
 from tunesmith.models.head import labelled, logits_at
+from tunesmith.models.modes import evaluating
 from tunesmith.models.refs import Base
 from tunesmith.pipelines.rundir import RunDir
 
@@ -326,6 +328,26 @@ def test_rehearsal_is_zero_at_the_start_and_grows_with_the_distance() -> None:
     assert 0 < float(found[0].detach()) < float(found[1].detach())
     found[1].backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in adapter.parameters().values())
+
+
+def test_the_teacher_of_a_rehearsal_drops_nothing_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, adapter = tiny.model("gpt2"), Lora(LoraSpec(r=4))
+    adapter.attach(model)
+    rehearsal = Rehearsal(RehearsalSpec(rows=6, length=12), model, adapter, _Words(), seed=1)
+    assert model.config.resid_pdrop > 0
+
+    def without_dropout(*arguments: Any) -> torch.Tensor:
+        """The student's answers; the teacher's as the method asks for them."""
+        with evaluating(model) if torch.is_grad_enabled() else nullcontext():
+            return logits_at(*arguments)
+
+    monkeypatch.setattr(method, "logits_at", without_dropout)
+    model.train()
+    model.transformer.h[0].eval()  # a part that somebody froze
+    before = {name: module.training for name, module in model.named_modules()}
+    assert abs(float(rehearsal.divergence(model, 0).detach())) < 1e-6
+    assert {name: module.training for name, module in model.named_modules()} == before
+    assert set(before.values()) == {True, False}
 
 
 def test_gradients_are_exchanged_once_a_step_whatever_the_accumulation(

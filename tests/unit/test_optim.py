@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import test_every_model
 import torch
 
 import tiny
+from tunesmith.adapters.config import LoraSpec
+from tunesmith.adapters.lora import Lora
 from tunesmith.engine import adamw8bit, optim
 from tunesmith.engine.config import TrainingSpec
 
@@ -69,6 +72,76 @@ def test_weight_decay_is_for_hidden_matrices_only(kind: str) -> None:
     assert "model.embed_tokens.weight" not in names
     assert not any("norm" in name or "lm_head" in name for name in names)
     assert "model.layers.0.self_attn.q_proj.weight" in names
+
+
+FUSED_BIASES = (2, 6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_bias_never_decays_whatever_its_shape(kind: str) -> None:
+    named = {
+        "experts.gate_up_proj": torch.nn.Parameter(torch.ones(2, 4, 6)),
+        "experts.gate_up_proj_bias": torch.nn.Parameter(torch.ones(FUSED_BIASES)),
+        "q_proj.weight": torch.nn.Parameter(torch.ones(4, 4)),
+        "q_proj.bias": torch.nn.Parameter(torch.ones(4)),
+    }
+    spec = TrainingSpec(optimizer=kind, weight_decay=0.1)
+    assert _decayed(named, optim.build(spec, named, torch.nn.Module(), 0.01)) == {
+        "experts.gate_up_proj",
+        "q_proj.weight",
+    }
+
+
+def _decayed(named, optimizer) -> set[str]:
+    groups = [group for part in optimizer._parts for group in part.param_groups]
+    held = {p for group in groups for p in group["params"]}
+    assert held == set(named.values()), "a parameter is in no group, or in one that is none of ours"
+    decayed = {p for group in groups if group["weight_decay"] for p in group["params"]}
+    return {name for name, p in named.items() if p in decayed}
+
+
+NEVER = ("norm", "bias", "embed", "lm_head", "ln_", "wte", "wpe", "shared.weight", "magnitude")
+FAMILIES = {
+    "gpt2": "transformer.h.0.attn.c_attn.weight",
+    "gpt-neox": "gpt_neox.layers.0.attention.query_key_value.weight",
+    "qwen2": "model.layers.0.self_attn.q_proj.weight",
+    "gemma2": "model.layers.0.mlp.up_proj.weight",
+    "t5": "encoder.block.0.layer.0.SelfAttention.q.weight",
+    "bart": "model.decoder.layers.0.fc1.weight",
+    "qwen3-moe": "model.layers.0.mlp.gate.weight",  # the router is a matrix like others
+}
+"""And a matrix of each that does decay."""
+SPECIAL = {
+    "gpt2": ("transformer.wpe.weight", "transformer.h.0.attn.c_attn.bias", "transformer.h.0.ln_1.weight"),
+    "qwen2": ("model.layers.0.self_attn.q_proj.bias",),
+    "t5": ("encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", "shared.weight"),
+    "bart": ("model.encoder.embed_positions.weight",),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_decays_its_hidden_matrices_and_nothing_else(family: str) -> None:
+    model = tiny.random_model(test_every_model.CONFIGS[family]())
+    named = dict(model.named_parameters())
+    decayed = _decayed(named, optim.build(TrainingSpec(weight_decay=0.1), named, model, 0.01))
+    assert FAMILIES[family] in decayed
+    assert set(SPECIAL.get(family, ())) <= named.keys() - decayed
+    assert [name for name in decayed if any(part in name for part in NEVER)] == []
+    assert [name for name, p in named.items() if name not in decayed and p.ndim > 1 and not _table(name)] == []
+
+
+def _table(name: str) -> bool:
+    tables = ("embed", "lm_head", "wte", "wpe", "shared.weight", "relative_attention_bias")
+    return any(table in name for table in tables)
+
+
+def test_the_lengths_of_dora_do_not_decay_and_its_matrices_do() -> None:
+    model, adapter = tiny.model(), Lora(LoraSpec(r=2, dora=True))
+    adapter.attach(model)
+    named = adapter.parameters()
+    decayed = _decayed(named, optim.build(TrainingSpec(weight_decay=0.1), named, model, 0.01))
+    assert decayed == {name for name in named if "magnitude" not in name}
+    assert len(named) > len(decayed) > 0
 
 
 def test_the_tables_of_8_bits_are_dense_at_zero_and_reach_one() -> None:
@@ -149,3 +222,34 @@ def test_muon_leaves_fused_experts_to_adamw() -> None:
     ]
     assert kinds == [("Muon", [2]), ("AdamW", [3])]
     assert optimizer._parts[1].param_groups[0]["weight_decay"] == 0.1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_multiples_of_the_rate_stay_multiples_as_the_schedule_moves_it(kind: str) -> None:
+    model = tiny.model("llama")
+    model.requires_grad_(False)
+    adapter = LoraSpec(r=4, lora_plus=16.0).build()
+    adapter.attach(model)
+    named, rates = adapter.parameters(), adapter.rates()
+    assert set(rates) == {name for name in named if "lora_B" in name}
+    optimizer = optim.build(TrainingSpec(optimizer=kind), named, model, 0.01, rates)
+    name_of = {p: name for name, p in named.items()}
+    for rate in (0.01, 0.003, 0.0):
+        optimizer.learning_rate = rate
+        assert optimizer.learning_rate == rate
+        groups = [group for part in optimizer._parts for group in part.param_groups]
+        assert len(groups) == 2
+        for group in groups:
+            for p in group["params"]:
+                assert group["lr"] == rate * (16.0 if "lora_B" in name_of[p] else 1.0)
+
+
+def test_b_moves_sixteen_times_as_far_as_a_in_its_first_step() -> None:
+    """AdamW's first step is the rate, whatever the gradient: here 0.001 for A and 0.016 for B."""
+    named = {name: torch.nn.Parameter(torch.ones(3, 4)) for name in ("q.lora_A.weight", "q.lora_B.weight")}
+    optimizer = optim.build(TrainingSpec(weight_decay=0.0), named, torch.nn.Module(), 0.001, {"q.lora_B.weight": 16.0})
+    for p in named.values():
+        p.grad = torch.full_like(p, 7.0)
+    optimizer.step()
+    for name, far in {"q.lora_A.weight": 0.001, "q.lora_B.weight": 0.016}.items():
+        torch.testing.assert_close(1 - named[name].detach(), torch.full((3, 4), far), rtol=1e-3, atol=1e-6)

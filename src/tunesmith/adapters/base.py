@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,12 +15,18 @@ class Adapter(Protocol):
 
     folder_name: str
     """Where the result lies in a run directory: `adapter` or `model`."""
+    keeps_base: bool = True
+    """Whether `disabled` gives the base back."""
 
     def attach(self, model: Any) -> None:
         """Change the model in place so that it can be trained; raises ContentError when nothing fits."""
 
     def parameters(self) -> dict[str, Parameter]:
         """What is trained, by the name that it has in the saved file."""
+
+    def rates(self) -> Mapping[str, float]:
+        """Multiples of the learning rate, by the parameter's name; 1 where a name is not there."""
+        return {}
 
     def disabled(self) -> AbstractContextManager[None]:
         """Inside the block the model is the base again; ConflictError where that cannot be."""
@@ -31,4 +38,5 @@ class Adapter(Protocol):
         """Read what `save` wrote into the attached model."""
 
     def merge(self) -> None:
-        """Fold the addition into the base's weights; the model is then a plain one."""
+        """Fold the addition into the base's weights; the model is then a plain one. ContentError where that cannot
+        be, and then nothing is changed."""

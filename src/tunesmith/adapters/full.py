@@ -11,12 +11,14 @@ import torch
 from torch.nn import Parameter
 
 from ..core.errors import ConflictError
+from .base import Adapter
 
 
-class Full:
+class Full(Adapter):
     """Every weight is trained; the result is a model folder in the Hugging Face layout."""
 
     folder_name = "model"
+    keeps_base = False
 
     def attach(self, model: Any) -> None:
         """All parameters ask for gradients. Tied weights count once."""

@@ -8,3 +8,8 @@ from datetime import UTC, datetime
 def now() -> str:
     """The current time, ISO 8601 in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def today() -> str:
+    """The day in UTC, YYYY-MM-DD."""
+    return now()[:10]

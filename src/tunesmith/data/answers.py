@@ -43,7 +43,12 @@ class Pair:
 
     def family(self) -> Family:
         """Both sequences behind the prompt that they share; the chosen one first."""
-        return Family((self.chosen, self.rejected), self.shared)
+        return Family(self.sequences, self.shared)
+
+    @property
+    def sequences(self) -> tuple[Encoded, ...]:
+        """The chosen one first."""
+        return self.chosen, self.rejected
 
     @property
     def weight(self) -> float:
@@ -70,7 +75,12 @@ class Judged:
 
     def family(self) -> Family:
         """The one sequence."""
-        return Family((self.answer,), 0)
+        return Family(self.sequences, 0)
+
+    @property
+    def sequences(self) -> tuple[Encoded, ...]:
+        """The one."""
+        return (self.answer,)
 
     @property
     def weight(self) -> float:

@@ -61,11 +61,6 @@ class Batch:
     attention_mask: NDArray[np.int64]
     loss_weight: NDArray[np.float32]
 
-    @property
-    def tokens(self) -> int:
-        """Real tokens, padding not counted."""
-        return int(self.attention_mask.sum())
-
 
 def collate(encoded: Sequence[Encoded], pad_id: int) -> Batch:
     """Pad rows on the right to the longest."""

@@ -43,6 +43,11 @@ class Encoded:
         return len(self.input_ids)
 
     @property
+    def sequences(self) -> tuple[Encoded, ...]:
+        """Itself."""
+        return (self,)
+
+    @property
     def weight(self) -> float:
         """Sum of the loss weights: what the row counts in the mean over an optimizer step."""
         return float(self.loss_weight.sum(dtype="float64"))

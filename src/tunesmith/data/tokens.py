@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +73,24 @@ class TokenStore(Lazy[Encoded]):
 
     def __iter__(self) -> Iterator[Encoded]:
         return map(_encoded, self._spool, self._truncated)
+
+
+class HasSequences(Protocol):
+    """A row as a method learns it."""
+
+    @property
+    def sequences(self) -> tuple[Encoded, ...]:
+        """The lines of tokens that it is made of."""
+
+
+def fingerprint(rows: Iterable[HasSequences]) -> str:
+    """Hex BLAKE2b over the ids and loss weights of rows in their order."""
+    digest = hashlib.blake2b(digest_size=32)
+    for one in (sequence for row in rows for sequence in row.sequences):
+        digest.update(one.length.to_bytes(8, "little"))
+        digest.update(one.input_ids.tobytes())
+        digest.update(one.loss_weight.tobytes())
+    return digest.hexdigest()
 
 
 def _encoded(record: bytes, truncated: int) -> Encoded:

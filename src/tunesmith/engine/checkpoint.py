@@ -35,7 +35,7 @@ _NAME = re.compile(r"step-(0|[1-9][0-9]*)")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint holds. `state` is JSON-like; the rest are tensors by name."""
+    """What a checkpoint holds. `state` is JSON, every number in it finite; the rest are tensors by name."""
 
     step: int
     trainable: Mapping[str, Tensor]
@@ -189,7 +189,7 @@ def _write(folder: Path, checkpoint: Checkpoint, world: World, where: Path) -> L
         ]
         if world.main:
             paths.append(folder / "state.json")
-            (folder / "state.json").write_text(json.dumps(checkpoint.state), "utf-8")
+            (folder / "state.json").write_text(json.dumps(checkpoint.state, allow_nan=False), "utf-8")
         listed: Listed = {}
         for path in (path for path in paths if path):
             _sync_file(path)

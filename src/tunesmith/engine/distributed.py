@@ -11,6 +11,7 @@ import atexit
 import ctypes
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -120,7 +121,9 @@ def start() -> World:
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return World()
-    if "TUNESMITH_LAUNCHED" in os.environ:  # a launcher that is killed takes its processes with it
+    if (
+        sys.platform == "linux" and "TUNESMITH_LAUNCHED" in os.environ
+    ):  # a launcher that is killed takes its processes with it
         ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))

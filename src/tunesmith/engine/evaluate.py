@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from ..data.batch import Item, collate, evaluation_batches
 from ..data.tokenize import Encoded
 from ..models.head import labelled
+from ..models.modes import evaluating
 from . import precision
 from .distributed import ALONE, World
-from .memory import out_of_memory
+from .memory import free, out_of_memory
 from .objective import Objective, TorchBatch
 
+T = TypeVar("T")
 EVALUATION_TOKENS, FEWEST_TOKENS = 8192, 256
 """Padded tokens of a batch; halved when memory runs out."""
 
@@ -31,28 +33,33 @@ class Validation:
 
 
 def validate(
-    model: Any, objective: Objective, rows: Sequence[Item], *, pad_id: int, number_type: str, world: World = ALONE
-) -> Validation:
+    model: Any, objective: Objective, rows: Sequence[Item], *, pad_id: int, number_type: str, world: World = ALONE,
+    alive: Callable[[], None] = lambda: None,
+) -> Validation:  # fmt: skip
     """The objective on rows without training, weighted like in training; nan where nothing has weight.
 
-    Several processes share the rows; each gets the whole result.
+    Several processes share the rows; each gets the whole result. `alive` is called behind every batch.
     """
-    was_training = model.training
-    model.eval()
-    tokens, sums = EVALUATION_TOKENS, None
-    with torch.no_grad(), precision.context(number_type, model):
+    with evaluating(model), torch.no_grad(), precision.context(number_type, model):
         rows = objective.step_rows(model, rows, None)
-        while sums is None:
-            try:
-                sums = _sums(model, objective, rows, pad_id, world, tokens)
-            except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error) or tokens <= FEWEST_TOKENS or world.size > 1:
-                    raise
-                tokens //= 2
-    model.train(was_training)
+        sums = _fitting(lambda tokens: _sums(model, objective, rows, pad_id, world, tokens, alive), world)
     weight = sum(row.weight for row in rows) or float("nan")
     loss, *figures = (total / weight for total in world.sum(sums))
     return Validation(loss, dict(zip(objective.figures, figures, strict=True)))
+
+
+def _fitting(attempt: Callable[[int], T], world: World = ALONE) -> T:
+    """`attempt` with as many padded tokens a batch as memory takes: fewer after each shortage."""
+    tokens = EVALUATION_TOKENS
+    while True:
+        try:
+            return attempt(tokens)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error) or tokens <= FEWEST_TOKENS or world.size > 1:
+                raise
+        # Here the error and with it every tensor that its frames held is gone.
+        tokens //= 2
+        free()
 
 
 def mean_loss(
@@ -63,7 +70,8 @@ def mean_loss(
 
 
 def _sums(
-    model: Any, objective: Objective, rows: Sequence[Item], pad_id: int, world: World, tokens: int
+    model: Any, objective: Objective, rows: Sequence[Item], pad_id: int, world: World, tokens: int,
+    alive: Callable[[], None],
 ) -> list[float]:  # fmt: skip
     """[loss, figures...], summed over this process's batches."""
     device, total = next(model.parameters()).device, 0.0
@@ -74,6 +82,7 @@ def _sums(
         total += float(objective.loss_sum(model, batch)) * counts
         found = objective.tally.take()
         counted = {name: value + found.get(name, 0.0) * counts for name, value in counted.items()}
+        alive()
     return [total, *counted.values()]
 
 
@@ -94,14 +103,20 @@ def row_losses(
     Whatever the training objective, this is the plain cross entropy that models are compared by: without weights, and
     without a mixture of experts' router loss.
     """
+    with torch.no_grad(), precision.context(number_type, model):
+        return _fitting(lambda tokens: _row_losses(model, rows, pad_id, tokens))
+
+
+def _row_losses(
+    model: Any, rows: Sequence[Encoded], pad_id: int, tokens: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     sums, counts = np.zeros(len(rows)), np.zeros(len(rows), dtype=np.int64)
     device = next(model.parameters()).device
-    with torch.no_grad(), precision.context(number_type, model):
-        for indices in evaluation_batches([len(r.input_ids) for r in rows], EVALUATION_TOKENS):
-            batch = TorchBatch.of(collate([rows[i] for i in indices], pad_id), device)
-            said = labelled(model, batch.input_ids_BL, batch.attention_mask_BL, batch.loss_weight_BL)
-            owner_N = said.owner_N.cpu()
-            local = torch.zeros(len(indices), dtype=torch.float64)
-            sums[indices] = local.index_add_(0, owner_N, said.losses().double().cpu()).numpy()
-            counts[indices] = owner_N.bincount(minlength=len(indices)).numpy()
+    for indices in evaluation_batches([len(r.input_ids) for r in rows], tokens):
+        batch = TorchBatch.of(collate([rows[i] for i in indices], pad_id), device)
+        said = labelled(model, batch.input_ids_BL, batch.attention_mask_BL, batch.loss_weight_BL)
+        owner_N = said.owner_N.cpu()
+        local = torch.zeros(len(indices), dtype=torch.float64)
+        sums[indices] = local.index_add_(0, owner_N, said.losses().double().cpu()).numpy()
+        counts[indices] = owner_N.bincount(minlength=len(indices)).numpy()
     return sums, counts

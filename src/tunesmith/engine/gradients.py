@@ -4,7 +4,6 @@ of memory. Always that of the mean over all labelled tokens of the step.
 
 from __future__ import annotations
 
-import gc
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from . import distributed, precision
 from .checkpoint import rng_state, set_rng_state
 from .config import TrainingSpec
 from .distributed import World
-from .memory import out_of_memory
+from .memory import free, out_of_memory
 from .objective import Objective
 
 
@@ -123,9 +122,7 @@ class Gradients:
     def _halve(self, step: Step, shortage: str) -> None:
         """Cut micro-batches smaller and forget what was computed; TunesmithError where that cannot help."""
         self.clear()
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free()
         mend = "lower training.max_length, set training.devices.activation_checkpointing: true, or take a smaller base"
         if self._world.size > 1:
             raise TunesmithError(

@@ -14,7 +14,7 @@ from .config import GuardSpec
 
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 75}
 MAX_BAD_STEPS = 10
-SPIKE_WINDOW, SPIKE_FEWEST = 128, 16
+SPIKE_WINDOW, SPIKE_FEWEST, LEVEL_STEPS = 128, 16, 10
 
 
 class StopRequest:
@@ -67,6 +67,23 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def usual_losses(curve: Sequence[tuple[int, float]], spikes: Sequence[int]) -> list[float]:
+    """The newest losses of a curve (step, loss) that a further one is held against; `spikes` are steps left out."""
+    left_out = set(spikes)
+    newest = curve[-SPIKE_WINDOW - len(left_out) :]
+    return [loss for step, loss in newest if step not in left_out][-SPIKE_WINDOW:]
+
+
+def with_spike(spikes: Sequence[int], step: int) -> list[int]:
+    """The steps to leave out when `step` was a spike as well.
+
+    Ten in a row are no spikes any more but what the loss is now: they are let in, or every later step would be one.
+    """
+    grown = [*spikes, step]
+    level = list(range(step - LEVEL_STEPS + 1, step + 1))
+    return grown[:-LEVEL_STEPS] if grown[-LEVEL_STEPS:] == level else grown
+
+
 class StepGuard:
     """Decides about each step before its update: a number that is not finite never reaches the weights, and a loss
     far above those before is seen."""
@@ -74,14 +91,22 @@ class StepGuard:
     def __init__(self, spec: GuardSpec) -> None:
         self.spec = spec
         self.in_a_row = 0
+        """Steps up to the last one that were not finite, one behind the other."""
+        self.spiked = False
+        """Whether the last step's loss was far above those before."""
 
     def allows(self, loss: float, gradient_norm: float, earlier: Sequence[float], note: Callable[[str], None]) -> bool:
-        """Whether to update; `earlier` holds the losses before this step. TunesmithError when the run must stop."""
+        """Whether to update; `earlier` holds the losses before this step, spikes left out.
+
+        TunesmithError when the run must stop.
+        """
+        self.spiked = False
         if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
             return self._not_finite(note)
         self.in_a_row = 0
         limit = self._limit(earlier)
-        if loss <= limit:
+        self.spiked = loss > limit
+        if not self.spiked:
             return True
         what = f"its loss {loss:.3f} is far above those before (limit {limit:.3f})"
         if self.spec.spike == "stop":

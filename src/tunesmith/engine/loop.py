@@ -22,6 +22,7 @@ from torch.nn import Parameter
 
 from ..core.errors import ConflictError, InterruptedRunError
 from ..core.events import Note, Sink, StepDone, Validated
+from ..core.versions import installed
 from ..data.batch import Item, Step
 from ..data.curriculum import Curriculum
 from . import distributed, optim, schedule
@@ -31,16 +32,18 @@ from .distributed import ALONE, World
 from .ema import Ema
 from .evaluate import Validation, validate
 from .gradients import Gradients, Measured
-from .guards import SPIKE_WINDOW, StepGuard, StopRequest
-from .metrics_log import MetricsLog
+from .guards import StepGuard, StopRequest, usual_losses, with_spike
+from .metrics_log import MetricsLog, finite
 from .objective import Objective
-from .steps import Steps
+from .steps import SEED_STRIDE, Steps
 from .watchdog import Watchdog
 
+_CURVES = ("train_curve", "validation_curve")
 _SHADOW = "ema|"
 """Before the names of mean weights among a checkpoint's optimizer tensors."""
 
-_STRIDE = 1_000_003
+_LIBRARIES = ("tunesmith", "torch", "transformers", "tokenizers")
+"""Whose versions a checkpoint keeps: another one may compute other last digits, or other tokens."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ class Plan:
     """The validation metric that early stopping watches, higher is better; None where it is the loss."""
     world: World = ALONE
     curriculum: Curriculum | None = None
+    rates: Mapping[str, float] = field(default_factory=dict)
+    """Multiples of the learning rate, by the trained parameter's name; 1 where a name is not there."""
 
 
 @dataclass
@@ -82,6 +87,10 @@ class Progress:
     parts: int = 1
     """Parts that each micro-batch is cut into, after shortages of memory."""
     skipped: list[int] = field(default_factory=list)
+    not_finite: int = 0
+    """Steps up to this one that were not finite, one behind the other."""
+    spikes: list[int] = field(default_factory=list)
+    """Steps whose losses the spike monitor leaves out of what it holds others against."""
     train_curve: list[tuple[int, float]] = field(default_factory=list)
     validation_curve: list[tuple[int, float]] = field(default_factory=list)
     stopped_early: bool = False
@@ -110,7 +119,7 @@ class Loop:
         self._evaluate_every, self._checkpoint_every = cadence.evaluate_every, cadence.checkpoint_every
         self._checkpoints = Checkpoints(plan.folder, plan.world)
         self._peak_rate = float(spec.learning_rate)
-        self._optimizer = optim.build(spec, plan.trainable, plan.model, self._peak_rate)
+        self._optimizer = optim.build(spec, plan.trainable, plan.model, self._peak_rate, plan.rates)
         self._warmup = schedule.warmup_steps(spec.warmup, self.total_steps)
         self._ema = Ema(spec.ema, plan.trainable) if spec.ema is not None else None
         self._gradients = Gradients(
@@ -119,6 +128,9 @@ class Loop:
         self._guard = StepGuard(spec.guards)
         self._watchdog = Watchdog(spec.guards, plan.log.path.parent, self._warn)
         self.progress = Progress()
+        self._versions = installed(_LIBRARIES)
+        self._saved: int | None = None
+        """The step of the newest checkpoint that this training wrote or went on from."""
 
     def run(self, *, resume: bool) -> Outcome:
         """Train to the end, or raise InterruptedRunError after a checkpoint when a signal came."""
@@ -151,7 +163,6 @@ class Loop:
         self.progress.finished = last or self.progress.stopped_early
         if done % self._checkpoint_every == 0 or self.progress.finished or self.progress.best_step == done:
             self._save()
-        self._watchdog.beat(seconds)
 
     def _step(self, number: int, step: Step) -> Measured:
         """One optimizer step (its number from 0): gradients, the guard, the update."""
@@ -168,10 +179,15 @@ class Loop:
         return measured
 
     def _allowed(self, number: int, measured: Measured) -> bool:
-        earlier = [loss for _, loss in self.progress.train_curve[-SPIKE_WINDOW:]]
-        return self._guard.allows(
-            measured.loss, measured.norm, earlier, lambda what: self._warn(f"step {number + 1}: {what}")
-        )
+        p = self.progress
+        allowed = self._guard.allows(
+            measured.loss, measured.norm, usual_losses(p.train_curve, p.spikes),
+            lambda what: self._warn(f"step {number + 1}: {what}"),
+        )  # fmt: skip
+        p.not_finite = self._guard.in_a_row
+        if self._guard.spiked:
+            p.spikes = with_spike(p.spikes, number + 1)
+        return allowed
 
     def _rate(self, number: int) -> float:
         """The learning rate of optimizer step `number` (from 0)."""
@@ -201,7 +217,7 @@ class Loop:
         with self._ema.applied() if self._ema else nullcontext():
             found = validate(
                 self.plan.model, self.plan.objective, self.plan.validation, pad_id=self.plan.pad_id,
-                number_type=str(self.plan.training.precision), world=self.plan.world,
+                number_type=str(self.plan.training.precision), world=self.plan.world, alive=self._watchdog.alive,
             )  # fmt: skip
             loss = found.loss
             watched = self._watched(found)
@@ -222,7 +238,8 @@ class Loop:
         """What early stopping watches, higher is better: minus the loss, a figure of the method's, or a metric."""
         stopping = self.plan.training.early_stopping
         if self.plan.score:
-            return self.plan.score()
+            with self._watchdog.held():
+                return self.plan.world.share(self.plan.score())  # all must stop, or none
         return found.figures[stopping.metric] if stopping and stopping.metric in found.figures else -found.loss
 
     def _warn(self, text: str) -> None:
@@ -236,10 +253,22 @@ class Loop:
             trainable={name: parameter.detach() for name, parameter in self.plan.trainable.items()},
             optimizer=self._optimizer.state_tensors() | shadow,
             rng=rng_state(),
-            state={"progress": asdict(p), "identity": self.plan.identity, "threads": torch.get_num_threads()},
+            state=self._state(),
         )
-        self._checkpoints.save(checkpoint)
-        self._checkpoints.prune(self.plan.training.keep_checkpoints, {p.best_step} if p.best_step else set())
+        with self._watchdog.held():
+            self._checkpoints.save(checkpoint)
+            self._checkpoints.prune(self.plan.training.keep_checkpoints, {p.best_step} if p.best_step else set())
+        self._saved = p.step
+
+    def _state(self) -> dict[str, Any]:
+        p = self.progress
+        curves = {name: [(s, finite(v)) for s, v in getattr(p, name)] for name in _CURVES}
+        return {
+            "progress": asdict(p) | curves,
+            "identity": self.plan.identity,
+            "threads": torch.get_num_threads(),
+            "versions": self._versions,
+        }
 
     def _restore(self) -> None:
         """Continue from the newest whole checkpoint; from the beginning when there is none."""
@@ -250,8 +279,7 @@ class Loop:
             self.plan.log.rewind(-1)
             return
         self.plan.world.only_main(lambda: self._check_identity(checkpoint.state["identity"]))
-        if checkpoint.state["threads"] != torch.get_num_threads():
-            self._warn("the number of threads differs from before: last digits may differ too")
+        self._tell_differences(checkpoint.state)
         self._put_weights(checkpoint.trainable)
         self._optimizer.load_state_tensors(
             {name: value for name, value in checkpoint.optimizer.items() if not name.startswith(_SHADOW)}
@@ -261,18 +289,27 @@ class Loop:
         if checkpoint.rng:
             set_rng_state(checkpoint.rng)
         else:  # this process has no state from before: draw from a seed that no other has
-            torch.manual_seed(self.plan.seed + self.plan.world.rank + _STRIDE * checkpoint.step)
+            torch.manual_seed(self.plan.seed + self.plan.world.rank + SEED_STRIDE * checkpoint.step)
         stored = checkpoint.state["progress"]
-        stored["train_curve"] = [(int(s), float(v)) for s, v in stored["train_curve"]]
-        stored["validation_curve"] = [(int(s), float(v)) for s, v in stored["validation_curve"]]
-        self.progress = Progress(**stored)
-        self._gradients.parts = self.progress.parts
-        self.plan.log.rewind(self.progress.step)
-        self.plan.sink(Note(f"resumed after step {self.progress.step} of {self.total_steps}"))
+        curves = {name: [(int(s), math.nan if v is None else float(v)) for s, v in stored[name]] for name in _CURVES}
+        self.progress = p = Progress(**stored | curves)
+        self._gradients.parts, self._guard.in_a_row, self._saved = p.parts, p.not_finite, p.step
+        self.plan.log.rewind(p.step, p.train_curve, p.validation_curve)
+        self.plan.sink(Note(f"resumed after step {p.step} of {self.total_steps}"))
+
+    def _tell_differences(self, state: dict[str, Any]) -> None:
+        """Warn of what may change last digits."""
+        if state["threads"] != torch.get_num_threads():
+            self._warn("the number of threads differs from before: last digits may differ too")
+        now = self._versions
+        before = state.get("versions", now)  # older versions kept none
+        others = [f"{name} {before[name]} is now {now.get(name)}" for name in before if before[name] != now.get(name)]
+        if others:
+            self._warn(f"since the checkpoint was written, {', '.join(others)}: last digits may differ")
 
     def _check_identity(self, stored: dict[str, str]) -> None:
-        mine = self.plan.identity
-        differing = sorted(key for key in stored.keys() | mine.keys() if stored.get(key) != mine.get(key))
+        # What an older version's checkpoint does not name cannot be compared.
+        differing = sorted(key for key, value in stored.items() if self.plan.identity.get(key) != value)
         if differing:
             raise ConflictError(
                 f"this run cannot be resumed: changed since its checkpoint: {', '.join(differing)}",
@@ -285,7 +322,7 @@ class Loop:
                 parameter.copy_(distributed.like(stored[name], parameter))
 
     def _interrupt(self, exit_code: int) -> None:
-        if self._checkpoints.steps()[-1:] != [self.progress.step]:
+        if self._saved != self.progress.step:
             self._save()
         raise InterruptedRunError(
             f"stopped after step {self.progress.step} of {self.total_steps}; a checkpoint is written",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import platform
 import resource
@@ -10,6 +11,9 @@ import sys
 
 import torch
 
+_SHORTAGES = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDA error: out of memory")
+"""In the words of errors that have no type of their own: the host's allocator, cuBLAS, a CUDA call beside PyTorch's
+allocator."""
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 
@@ -32,8 +36,15 @@ def peak_mb() -> int:
     return round(peak / (1024 * 1024 if sys.platform == "darwin" else 1024))
 
 
+def free() -> None:
+    """Give back what nobody holds any more."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error tells of a shortage of memory, on a GPU or on the host."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SHORTAGES)

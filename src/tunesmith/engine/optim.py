@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -13,13 +13,17 @@ from .adamw8bit import AdamW8bit
 from .config import TrainingSpec
 from .distributed import like
 
+_MULTIPLE = "multiple"
+"""In a parameter group: its learning rate as a multiple of the training's."""
+
 
 class Optimizers:
-    """One optimizer, or two that share the parameters between them; one learning rate for all."""
+    """One optimizer, or two that share the parameters between them; one learning rate, or multiples of it."""
 
     def __init__(self, parts: Iterable[torch.optim.Optimizer], named: dict[str, Parameter]):
         self._parts = list(parts)
         self._named = named
+        self._rate = 0.0
 
     def step(self) -> None:
         """Update every parameter."""
@@ -29,12 +33,13 @@ class Optimizers:
     @property
     def learning_rate(self) -> float:
         """The rate of the next step."""
-        return float(self._parts[0].param_groups[0]["lr"])
+        return self._rate
 
     @learning_rate.setter
     def learning_rate(self, rate: float) -> None:
+        self._rate = rate
         for group in (group for part in self._parts for group in part.param_groups):
-            group["lr"] = rate
+            group["lr"] = rate * group[_MULTIPLE]
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Every state tensor under `<kind>|<parameter name>`, for safetensors."""
@@ -57,25 +62,43 @@ class Optimizers:
             part.state[parameter][kind] = like(value.to(device, copy=True), parameter)
 
 
-def build(spec: TrainingSpec, named: dict[str, Parameter], model: nn.Module, learning_rate: float) -> Optimizers:
-    """The recipe's optimizer. Weight decay is for hidden matrices: not for vectors, not for embeddings or the head."""
-    tables = _tables(model)
-    hidden = [p for p in named.values() if p.ndim >= 2 and p not in tables]
-    rest = [p for p in named.values() if p.ndim < 2 or p in tables]
+def build(
+    spec: TrainingSpec, named: dict[str, Parameter], model: nn.Module, learning_rate: float,
+    multiples: Mapping[str, float] | None = None,
+) -> Optimizers:  # fmt: skip
+    """The recipe's optimizer. Weight decay is for hidden matrices: not for vectors or biases of any shape (those of
+    fused experts have two dimensions), not for embeddings or the head.
+
+    `multiples` names parameters that learn at a multiple of the rate, whatever the schedule makes of it.
+    """
+    tables, multiples = _tables(model), multiples or {}
+    wanted = {p: multiples.get(name, 1.0) for name, p in named.items()}
+    decays = {name: p.ndim >= 2 and p not in tables and not name.endswith("bias") for name, p in named.items()}
+    hidden = [p for name, p in named.items() if decays[name]]
+    rest = [p for name, p in named.items() if not decays[name]]
     parts: list[torch.optim.Optimizer] = []
     if spec.optimizer.type == "muon":  # it takes matrices alone: fused experts lie in three dimensions
         matrices, hidden = [p for p in hidden if p.ndim == 2], [p for p in hidden if p.ndim != 2]
         if matrices:
-            parts.append(_muon(matrices, spec, learning_rate))
-    groups = [{"params": hidden, "weight_decay": spec.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    filled = [group for group in groups if group["params"]]
-    if filled:
-        parts.append(_elementwise(filled, spec, learning_rate))
-    return Optimizers(parts, named)
+            parts.append(_muon(_groups(matrices, wanted, spec.weight_decay), spec, learning_rate))
+    groups = _groups(hidden, wanted, spec.weight_decay) + _groups(rest, wanted, 0.0)
+    if groups:
+        parts.append(_elementwise(groups, spec, learning_rate))
+    made = Optimizers(parts, named)
+    made.learning_rate = learning_rate
+    return made
 
 
-def _muon(matrices: list[Parameter], spec: TrainingSpec, rate: float) -> torch.optim.Optimizer:
-    return torch.optim.Muon(matrices, lr=rate, weight_decay=spec.weight_decay, adjust_lr_fn="match_rms_adamw")
+def _groups(parameters: list[Parameter], wanted: dict[Parameter, float], weight_decay: float) -> list[dict[str, Any]]:
+    """One group for each multiple of the rate, in the parameters' order."""
+    by_multiple: dict[float, list[Parameter]] = {}
+    for parameter in parameters:
+        by_multiple.setdefault(wanted[parameter], []).append(parameter)
+    return [{"params": ps, "weight_decay": weight_decay, _MULTIPLE: multiple} for multiple, ps in by_multiple.items()]
+
+
+def _muon(groups: list[dict[str, Any]], spec: TrainingSpec, rate: float) -> torch.optim.Optimizer:
+    return torch.optim.Muon(groups, lr=rate, weight_decay=spec.weight_decay, adjust_lr_fn="match_rms_adamw")
 
 
 def _elementwise(groups: list[dict[str, Any]], spec: TrainingSpec, rate: float) -> torch.optim.Optimizer:

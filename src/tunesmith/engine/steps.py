@@ -11,6 +11,8 @@ from ..data.curriculum import Curriculum
 from .config import TrainingSpec
 
 DEFAULT_BATCH_SIZE = 16
+SEED_STRIDE = 1_000_003
+"""Between seeds that a second number (a step) is added to or multiplied with: so far apart, none meets another."""
 EVALUATIONS = 10
 """Validations in a training where evaluate_every is "auto"."""
 

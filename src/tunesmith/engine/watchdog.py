@@ -28,13 +28,28 @@ class Watchdog:
         self._spec, self._folder, self._note, self._tick = spec, folder, note, tick
         self._usual: list[float] = []
         self._quiet = 0
+        self._held = 0
         self._reported = False
         self._end = threading.Event()
 
     def beat(self, seconds: float) -> None:
         """A step of this length is done."""
         self._usual = [*self._usual[-20:], seconds]
+        self.alive()
+
+    def alive(self) -> None:
+        """Something other than a step is done, and the work goes on."""
         self._quiet, self._reported = 0, False
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Inside the block no time counts: for work whose length says nothing about a hang."""
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+            self.alive()
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -49,7 +64,7 @@ class Watchdog:
 
     def _watch(self) -> None:
         while not self._end.wait(self._tick):
-            self._quiet += 1
+            self._quiet += not self._held
             if not self._reported and self._quiet * self._tick >= self._limit():
                 self._reported = True
                 self._report()

@@ -88,7 +88,7 @@ def resolve_metrics(spec: EvaluationSpec, references: Sequence[str]) -> list[Met
     """The metrics of a recipe; "auto" becomes those that fit the form of the reference answers."""
     if spec.metrics != "auto":
         return [named(name) for name in spec.metrics]
-    as_json = bool(references) and all(_is_json_object(text) for text in references)
+    as_json = bool(references) and all(is_json_object(text) for text in references)
     names = ("exact_match", "json_valid", "field_f1") if as_json else ("exact_match", "token_f1", "rouge_l")
     return [named(name) for name in names]
 
@@ -157,7 +157,8 @@ def _slice_rows(examples: Sequence[Example], field: str) -> list[tuple[str, NDAr
     return [(value, np.array(r)) for value, r in sorted(rows.items(), key=lambda item: (-len(item[1]), item[0]))]
 
 
-def _is_json_object(text: str) -> bool:
+def is_json_object(text: str) -> bool:
+    """Whether an answer is one JSON object."""
     try:
         return isinstance(json.loads(text), dict)
     except ValueError:

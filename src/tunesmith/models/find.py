@@ -39,6 +39,11 @@ def _candidates(name: str, relative_to: Path | None) -> list[Path]:
 
 
 def _checked(folder: Path) -> Path:
+    if (folder / "run.json").is_file():
+        raise MissingError(
+            f"{folder} is a run, not a base", why="a base is one whole model",
+            mend=f"write the run's model out first: tunesmith export {folder} --to merged --out DIR",
+        )  # fmt: skip
     if not (folder / "config.json").is_file():
         raise MissingError(
             f"{folder} is no model folder", why="it holds no config.json",

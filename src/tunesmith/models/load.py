@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import torch
@@ -13,6 +14,8 @@ from .targets import is_encoder_decoder, start_id
 from .tokenizer import clear_errors
 
 transformers_logging.disable_progress_bar()
+# bitsandbytes, which peft imports where it is there, tells of a kernel that nobody here asks for.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 def model(base: Base, dtype: torch.dtype) -> torch.nn.Module:

@@ -13,7 +13,8 @@ from ..core.errors import ContentError
 BUNDLED = Path(__file__).parent / "bundled"
 DEFAULT = "bundled/tunesmith-8m"
 _TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json",
-                    "tokenizer.model", "vocab.json", "merges.txt"]  # fmt: skip
+                    "tokenizer.model", "vocab.json", "merges.txt", "spiece.model", "added_tokens.json", "vocab.txt",
+                    "chat_template.json"]  # fmt: skip
 
 
 FRESH = "from-scratch.json"

@@ -31,6 +31,10 @@ class Size:
     layers: int
     hidden: int
     vocabulary: int
+    key_value: int = 0
+    """Width of a layer's keys, all heads together."""
+    shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    """(name, shape) of every tensor in the files."""
 
     @staticmethod
     def of(base: Base) -> Size:
@@ -47,7 +51,11 @@ class Size:
         parameters = sum(math.prod(shape) for shape in shapes.values())
         layers = _first(config, "num_hidden_layers", "n_layer", "num_layers")
         hidden = _first(config, "hidden_size", "n_embd", "d_model")
-        return Size(parameters, round(body), heads or tied, linear, layers, hidden, _first(config, "vocab_size"))
+        every = tuple((name, tuple(shape)) for name, shape in shapes.items())
+        return Size(
+            parameters, round(body), heads or tied, linear, layers, hidden, _first(config, "vocab_size"),
+            _key_value(config, hidden), every,
+        )  # fmt: skip
 
 
 def _shapes(file: Path) -> list[tuple[str, list[int]]]:
@@ -61,6 +69,13 @@ def _shapes(file: Path) -> list[tuple[str, list[int]]]:
         return [(name, list(entry["shape"])) for name, entry in header.items() if name != "__metadata__"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ContentError(f"cannot read the header of {file}", why=str(error), mend="fetch the base anew") from error
+
+
+def _key_value(config: dict[str, Any], hidden: int) -> int:
+    """Heads of keys x their width; the hidden size where all heads have their own."""
+    heads = _first(config, "num_attention_heads", "n_head", "num_heads")
+    keys = _first(config, "num_key_value_heads") or heads
+    return keys * (_first(config, "head_dim") or hidden // max(heads, 1))
 
 
 def _is(name: str, marks: tuple[str, ...]) -> bool:

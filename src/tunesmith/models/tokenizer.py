@@ -8,14 +8,17 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
+from ..core import clock
 from ..core.errors import ContentError
+from .dated import dated
 from .refs import Base
 
 
-def tokenizer(base: Base, plain_template: str) -> Any:
+def tokenizer(base: Base, plain_template: str, date: str | None = None) -> Any:
     """The base's tokenizer, with a padding token and a chat template in any case.
 
-    `plain_template` is used where the tokenizer brings none.
+    `plain_template` is used where the tokenizer brings none. A template that shows the date shows `date` (YYYY-MM-DD),
+    or the day on which it is loaded, and never another (see `dated`).
     """
     with clear_errors(base, "tokenizer"):
         loaded = AutoTokenizer.from_pretrained(base.folder, trust_remote_code=False, local_files_only=True)
@@ -23,7 +26,16 @@ def tokenizer(base: Base, plain_template: str) -> Any:
         loaded.pad_token = loaded.eos_token or loaded.unk_token
     if not loaded.chat_template:
         loaded.chat_template = plain_template
+    _hold_date(loaded, date or clock.today())
     return loaded
+
+
+def _hold_date(loaded: Any, date: str) -> None:
+    """One template or several by name, without the clock."""
+    template = loaded.chat_template
+    named = template if isinstance(template, dict) else {"default": template}
+    fixed = {name: dated(text, date) for name, text in named.items()}
+    loaded.chat_template = fixed if isinstance(template, dict) else fixed["default"]
 
 
 @contextmanager

@@ -33,6 +33,14 @@ class Bench:
     tokenizer: Any
     number_type: str
     stop_ids: set[int]
+    virtual_tokens: int = 0
+    """Places of the base's context that the adapter takes."""
+
+    @property
+    def context(self) -> int | None:
+        """The longest sequence in tokens that base and adapter take together; None where nothing binds them."""
+        whole = self.base.context
+        return whole - self.virtual_tokens if whole else None
 
     @contextmanager
     def as_base(self) -> Iterator[None]:
@@ -50,20 +58,21 @@ def build(spec: RunSpec, base: Base, tokenizer: Any) -> Bench:
     """Load the base and attach a fresh adapter, seeded."""
     memory.keep_large_blocks()
     number_type = precision.choose(spec.training.precision)
-    # Full fine-tuning keeps float32 weights and computes in bf16; beside a frozen base, bf16 weights lose nothing.
+    # Weights that are trained stay float32 and bf16 computes with them; beside a frozen base, bf16 loses nothing.
     weights = torch.float32 if spec.adapter.trains_base else precision.DTYPES[number_type]
+    adapter = spec.adapter.build()  # before the base is read: what is not installed is told at once
     model = load.model(base, weights)
     torch.manual_seed(spec.seed)
-    adapter = spec.adapter.build()
     adapter.attach(model)
-    return Bench(base, model, adapter, tokenizer, number_type, stop_ids(model, tokenizer))
+    taken = spec.adapter.virtual_tokens()
+    return Bench(base, model, adapter, tokenizer, number_type, stop_ids(model, tokenizer), taken)
 
 
 def open_run(run: RunDir, spec: RunSpec | None = None) -> Bench:
     """The trained model of a run, under its own recipe or `spec`; MissingError before its training is finished."""
     spec = spec or run.recipe()
     base = find(spec.base)
-    bench = build(spec, base, load_tokenizer(base, PLAIN_TEMPLATE))
+    bench = build(spec, base, load_tokenizer(base, PLAIN_TEMPLATE, run.date()))
     folder = run.path / bench.adapter.folder_name
     if not folder.is_dir():
         raise MissingError(
@@ -75,10 +84,10 @@ def open_run(run: RunDir, spec: RunSpec | None = None) -> Bench:
     return bench
 
 
-def open_base(spec: RunSpec) -> Bench:
+def open_base(run: RunDir, spec: RunSpec) -> Bench:
     """The base of a run by itself, for runs whose training left no base to switch back to."""
     base = find(spec.base)
-    return build(spec, base, load_tokenizer(base, PLAIN_TEMPLATE))
+    return build(spec, base, load_tokenizer(base, PLAIN_TEMPLATE, run.date()))
 
 
 def save(bench: Bench, run: RunDir) -> Path:

@@ -38,7 +38,7 @@ def _losses(prepared: Prepared, bench: Bench, run: RunDir, sink: Sink) -> NDArra
     sink(Note(f"the base scores {len(rows):,} training rows, for the order in which they are learned"))
     was_training = bench.model.training
     bench.model.eval()
-    if prepared.spec.adapter.trains_base:  # nothing is trained yet: the model is the base
+    if not prepared.spec.adapter.keeps_base:  # nothing is trained yet: the model is the base
         sums, counts = row_losses(bench.model, rows, pad_id=bench.pad_id, number_type=bench.number_type)
     else:
         with bench.as_base():

@@ -1,4 +1,4 @@
-"""A process that makes tokens of rows: `python -m tunesmith.pipelines.encode_worker BASE`, told by `encoding`."""
+"""A process that makes tokens of rows: `python -m tunesmith.pipelines.encode_worker BASE DATE`, told by `encoding`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ..models.find import find  # noqa: E402
 from ..models.tokenizer import tokenizer as load_tokenizer  # noqa: E402
 
 
-def main(base: str) -> None:
+def main(base: str, date: str) -> None:
     """Answer every frame of rows on stdin with one of tokens on stdout, until stdin ends."""
-    tokenizer = load_tokenizer(find(base), PLAIN_TEMPLATE)
+    tokenizer = load_tokenizer(find(base), PLAIN_TEMPLATE, date)
     while (rows := read_frame(sys.stdin.buffer)) is not None:
         examples = unpacked_rows(rows)
         write_frame(sys.stdout.buffer, packed_pieces(examples, encode_unrolled(tokenizer, examples)))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], sys.argv[2])

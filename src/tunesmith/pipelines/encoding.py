@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..core import clock
 from ..core.errors import TunesmithError
 from ..core.messages import Example
 from ..data.rows import pick
@@ -42,15 +43,18 @@ Shown = tuple[Example, Pieces | TemplateError]
 class Encoding:
     """The tokens of a set of rows. Use it as a context manager: its processes end with the block.
 
-    `base` is what the workers load their tokenizer by. Where `workers` does not say how many there shall be, they are
-    as many as this process has cores for itself; with one core, or few rows, this process does it alone.
+    `base` and `date` are what the workers load their tokenizer by. Where `workers` does not say how many there shall
+    be, they are as many as this process has cores for itself; with one core, or few rows, this process does it alone.
     """
 
-    def __init__(self, base: str, tokenizer: Tokenizer, rows: Sequence[Example], workers: int | None = None):
+    def __init__(
+        self, base: str, tokenizer: Tokenizer, rows: Sequence[Example], workers: int | None = None,
+        date: str | None = None,
+    ):  # fmt: skip
         self._tokenizer, self._rows = tokenizer, rows
         if workers is None:
             workers = min(_cores(), MOST_WORKERS) if len(rows) >= ENOUGH_ROWS else 1
-        self._background = _Background(base, rows, workers) if workers > 1 else None
+        self._background = _Background(base, date or clock.today(), rows, workers) if workers > 1 else None
 
     def __enter__(self) -> Encoding:
         return self
@@ -91,9 +95,9 @@ def _cores() -> int:
 class _Background:
     """Workers, and a thread that hands them the rows and keeps what comes back, a frame for each portion."""
 
-    def __init__(self, base: str, rows: Sequence[Example], count: int):
+    def __init__(self, base: str, date: str, rows: Sequence[Example], count: int):
         self._rows = rows
-        self._workers = [_Worker(base) for _ in range(count)]
+        self._workers = [_Worker(base, date) for _ in range(count)]
         self._free: SimpleQueue[_Worker] = SimpleQueue()
         for worker in self._workers:
             self._free.put(worker)
@@ -159,10 +163,10 @@ class _Background:
 class _Worker:
     """A process that makes tokens of rows."""
 
-    def __init__(self, base: str):
+    def __init__(self, base: str, date: str):
         # One thread each: there is a worker for every core. In a session of its own, a Ctrl-C is this process's alone.
         environment = os.environ | {"TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "tunesmith.pipelines.encode_worker", base]
+        command = [sys.executable, "-m", "tunesmith.pipelines.encode_worker", base, date]
         self._process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603  our own interpreter
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True
         )

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..core import files
-from ..core.errors import ConflictError, TunesmithError
+from ..core.errors import ConflictError, ContentError, TunesmithError
 from ..data.tokenize import Encoded
 from ..evaluation.forgetting import general_rows, scored
 from ..models import load
@@ -40,12 +40,18 @@ def merged(path: Path, out: Path, *, dtype: str) -> Parity:
 
     Two things are required: in float32 the merged model gives the adapter's logits, and what transformers reads back
     is, number for number, what was merged. What rounding to `dtype` does to the logits is measured and returned.
-    Raises ConflictError when `out` is there; TunesmithError, leaving nothing behind, when the two differ too much.
+    Raises ConflictError when `out` is there, ContentError for an adapter that cannot be merged; TunesmithError,
+    leaving nothing behind, when the two differ too much.
     """
     if out.exists():
         raise ConflictError(f"{out} is there already", mend="choose another --out, or remove it")
     run = RunDir.open(path)
     spec = run.recipe()
+    if spec.adapter.cannot_merge:
+        raise ContentError(
+            f"{path} cannot be merged into one plain model", where=f"adapter: {{type: {spec.adapter.type}}}",
+            why=spec.adapter.cannot_merge, mend="use the run as it is: base and adapter together",
+        )  # fmt: skip
     exact = spec.model_copy(update={"training": spec.training.model_copy(update={"precision": "fp32"})})
     bench = benches.open_run(run, exact)
     rows = scored(bench.model, general_rows(bench.tokenizer, PROBE_TOKENS)[:PROBE_ROWS])

@@ -20,7 +20,7 @@ import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..adapters.config import AdapterSpec, LoraSpec
+from ..adapters.config import AdapterSpec
 from ..data.audit import TokenFacts
 from ..engine.steps import DEFAULT_BATCH_SIZE
 from ..models.size import Size
@@ -92,24 +92,18 @@ def forecast(spec: RunSpec, size: Size, tokens: TokenFacts, times_larger: float 
 
 
 def trained_parameters(adapter: AdapterSpec, size: Size) -> int:
-    """Every weight, or what the adapter's small matrices (and with DoRA its lengths) come to."""
-    if not isinstance(adapter, LoraSpec):
-        return size.parameters
-    wanted = [
-        (rows, columns)
-        for name, rows, columns in size.linear
-        if adapter.targets == "all-linear" or name.removesuffix(".weight").rpartition(".")[2] in adapter.targets
-    ]
-    return sum(adapter.r * (rows + columns) + (rows if adapter.dora else 0) for rows, columns in wanted)
+    """What the adapter trains in a base of this size; every weight in full fine-tuning."""
+    return adapter.trained(size)
 
 
 def _operations(adapter: AdapterSpec, size: Size, tokens: TokenFacts, trained: int, mean: float) -> float:
     """Of one token, forward and backward; see the head of this module."""
     labelled = tokens.labelled_tokens / max(tokens.tokens, 1)
     forward = 2 * size.body + 2 * size.layers * size.hidden * mean + 2 * size.head * labelled
-    if adapter.trains_base:
+    if not adapter.keeps_base:
         return 3 * forward
-    return 2 * forward + 6 * trained
+    # Parts of the base are passed already, and of them only the gradients come on top.
+    return 2 * forward + (2 if adapter.trains_base else 6) * trained
 
 
 def _batch(spec: RunSpec, length: float) -> float:
@@ -126,9 +120,18 @@ def _memory(spec: RunSpec, size: Size, tokens: TokenFacts, trained: int, width: 
     labelled = batch * tokens.labelled_tokens / max(tokens.tokens, 1)
     state = _STATE_BYTES[spec.training.optimizer.type] + (4 if spec.training.ema else 0)
     return Memory(
-        0 if spec.adapter.trains_base else size.parameters * width, round(trained * (8 + state)),
+        _held(spec, size, width, trained), round(trained * (8 + state)),
         round(activations + labelled * size.vocabulary * 8),
     )  # fmt: skip
+
+
+def _held(spec: RunSpec, size: Size, width: int, trained: int) -> int:
+    """Bytes of the weights that are not trained."""
+    if spec.adapter.trains_base:
+        return (size.parameters - trained) * 4
+    small = {"nf4": 0.52, "int8": 1.0}.get(getattr(spec.adapter, "quantize", None) or "", width)
+    linear = sum(out * into for _, out, into in size.linear)
+    return round((size.parameters - linear) * width + linear * small)
 
 
 def _cores() -> int:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from ..core import files, ids
+from ..core import clock, files, ids
 from ..core.errors import ConflictError, ContentError, InterruptedRunError, OutputError, TunesmithError
 from ..core.events import Phase, PhaseEnded, PhaseStarted, Sink, silent
 from ..engine import distributed, guards, precision
@@ -41,6 +41,7 @@ class Journey:
 
     def check(self, *, needs_test: bool) -> Prepared:
         """Read and check the data before anything is created, then create the run's folder."""
+        self._date = self._world.from_main(self._day)
         prepared = self._world.main_first(self._prepared)
         if needs_test and not prepared.test.examples:
             drawn = isinstance(prepared.spec.data.test, float)
@@ -56,11 +57,16 @@ class Journey:
         self.prepared = Prepared(**vars(prepared) | {"spec": spec.model_copy(update={"training": training})})
         return self.prepared
 
+    def _day(self) -> str:
+        """What templates show as the date: the day of the run that goes on, else this one, in every process."""
+        goes_on = self._resume and (self._out / "run.json").is_file()
+        return RunDir(self._out).date() if goes_on else clock.today()
+
     def _prepared(self) -> Prepared:
         if self._world.main and self._out.exists() and not self._resume:
             RunDir.create(self._out, resume=False)  # says what is in the way, before any work is done
         with self._phase("check"):
-            prepared = prepare(self._wanted, self._folder, sink=self._sink)
+            prepared = prepare(self._wanted, self._folder, date=self._date, sink=self._sink)
             prepared.require_clean()
             require_possible(prepared, self._world)
         return prepared
@@ -86,11 +92,13 @@ class Journey:
             name=prepared.spec.name,
             status="running",
             reason=None,
+            date=self._date,
             base=prepared.base.name,
             base_fingerprint=prepared.base.fingerprint(),
             tokenizer_fingerprint=prepared.base.tokenizer_fingerprint(),
             data_fingerprint=prepared.data_fingerprint,
             data_root=prepared.data_root(),
+            tokens_fingerprint=prepared.tokens_fingerprint,
             recipe_fingerprint=prepared.spec.training_fingerprint(),
             system_message=_shared_system_message(prepared),
             versions=machine.versions(),
@@ -206,7 +214,9 @@ class Journey:
             return {}
         known = self.run.read_json("run.json")
         mine = identity(self.prepared)
-        differing = [key for key, value in mine.items() if known.get(f"{key}_fingerprint") != value]
+        named = {key: f"{key}_fingerprint" for key in mine}
+        # An older version's run knows nothing of its tokens.
+        differing = [key for key, name in named.items() if known.get(name, mine[key]) != mine[key]]
         if differing and self.run.holds_training():
             raise ConflictError(
                 f"this run cannot be resumed: changed since it was started: {', '.join(differing)}",
@@ -269,8 +279,8 @@ def evaluate_run(path: Path, *, sink: Sink) -> tuple[RunDir, Verdict]:
             mend="restore them, or train again: the figures would not be comparable",
         )  # fmt: skip
     journey.bench = benches.open_run(opened)
-    if spec.adapter.trains_base:
-        tuned_bench, journey.bench = journey.bench, benches.open_base(spec)
+    if not spec.adapter.keeps_base:
+        tuned_bench, journey.bench = journey.bench, benches.open_base(opened, spec)
         base = journey.score_base()
         journey.bench = tuned_bench
     else:

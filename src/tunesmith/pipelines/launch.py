@@ -17,19 +17,24 @@ from types import FrameType
 
 from ..core.errors import InterruptedRunError
 
+INTERRUPTED = (75, 130)
+"""Exit codes of a process that a signal, or the loss of another process, has stopped."""
 GRACE_SECONDS = 30.0
 """How long the others may go on when one process has ended; then they are told to stop, then killed."""
 
 
 def launch(arguments: Sequence[str], processes: int) -> int:
-    """Run `tunesmith ARGUMENTS` in so many processes; the exit code of rank 0, or the first bad one of another.
+    """Run `tunesmith ARGUMENTS` in so many processes; their common exit code.
 
-    InterruptedRunError (exit 75) when a process was killed: the run can be resumed.
+    An error of one process is what all of them failed by: the others ended with 75 because it left them, and resuming
+    would only bring it back. InterruptedRunError (exit 75) when a process was killed: the run can be resumed.
     """
     port = _free_port()
     started = [_start(arguments, rank, processes, port) for rank in range(processes)]
     with _passing_signals_on(started):
         codes = _wait(started)
+    if errors := [code for code in codes if code > 0 and code not in INTERRUPTED]:
+        return errors[0]
     if codes[0] >= 0 and (codes[0] or not any(codes)):
         return codes[0]
     if killed := [rank for rank, code in enumerate(codes) if code < 0]:

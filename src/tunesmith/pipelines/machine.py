@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
+
+from ..core.versions import installed
 
 _PACKAGES = ("tunesmith", "torch", "transformers", "tokenizers", "safetensors", "numpy")
 
 
 def versions() -> dict[str, str]:
     """Versions of what determines a result."""
-    found = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {"python": platform.python_version()} | installed(_PACKAGES)
 
 
 def machine() -> dict[str, str]:

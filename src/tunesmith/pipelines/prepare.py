@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import fingerprints
+from ..core import clock, fingerprints
 from ..core.errors import ContentError, UsageError
 from ..core.events import Sink, counted, silent, stage
 from ..core.messages import Example, Kind
@@ -38,14 +38,15 @@ from ..data.supervision import Prompts
 from ..data.template import PLAIN_TEMPLATE
 from ..data.tokenize import Encoded, encode_rows
 from ..data.tokens import Sizes, TokenStore
+from ..data.tokens import fingerprint as tokens_fingerprint
 from ..engine.steps import DEFAULT_BATCH_SIZE, Steps
 from ..evaluation import gate
 from ..evaluation.compare import LOWER_IS_BETTER, resolve_metrics
-from ..evaluation.metrics import Metric, named
+from ..evaluation.metrics import Metric
 from ..models.find import find
 from ..models.refs import Base
 from ..models.tokenizer import tokenizer as load_tokenizer
-from . import prepare_kinds
+from . import compatible, prepare_kinds
 from .encoding import Encoding, Shown
 from .recipe import RunSpec
 from .sift import Training, sift
@@ -96,6 +97,8 @@ class Prepared:
     kind: Kind = "supervised"
     counts: list[int] | None = None
     """How often each row is seen in an epoch, where that is not `repeats`."""
+    tokens_fingerprint: str = ""
+    """Of the training rows as they are learned: whatever makes other tokens or weights of them changes it."""
 
     def data_root(self) -> str:
         """What the set of training rows is as they are used: after masking, choice and weights; an epoch of them."""
@@ -116,20 +119,21 @@ class Prepared:
 
 def prepare(
     spec: RunSpec, folder: Path | None = None, *, keep_tokens: bool = True, reader: Reader = source_rows,
-    sink: Sink = silent,
+    sink: Sink = silent, date: str | None = None,
 ) -> Prepared:  # fmt: skip
     """Read, check, split and tokenize. Findings are in the audit; call `require_clean` before training.
 
     `folder` is that of the recipe's file, where there is one: sources outside it are told. Without `keep_tokens` the
     rows' tokens are counted and not kept: for an audit of more than fits on the disk twice. `reader` gives the rows of
-    the files, all of them or a sample. `sink` hears how far it is and how long each stage took.
+    the files, all of them or a sample. `sink` hears how far it is and how long each stage took. Templates show `date`
+    (YYYY-MM-DD), or today, where they show a date.
     """
-    base = find(spec.base)
-    _compatible(spec, base)
-    tokenizer = load_tokenizer(base, PLAIN_TEMPLATE)
+    base, date = find(spec.base), date or clock.today()
+    compatible.require(spec, base)
+    tokenizer = load_tokenizer(base, PLAIN_TEMPLATE, date)
     if "supervised" not in spec.method.kinds:
         return _other_kind(spec, base, tokenizer, folder, reader, sink)
-    workbench = _Preparation(spec, base, tokenizer, folder, keep_tokens, reader, sink)
+    workbench = _Preparation(spec, base, tokenizer, folder, keep_tokens, reader, sink, date)
     train, repeats, validation, test = workbench.rows()
     metrics = resolve_metrics(spec.evaluation, [e.answer() for e in test.examples])
     gate.check_names(spec.gate, [*(m.name for m in metrics), *sorted(LOWER_IS_BETTER)])
@@ -138,6 +142,7 @@ def prepare(
     return Prepared(
         resolved, base, tokenizer, train, repeats, validation, test, metrics, workbench.audit,
         _fingerprint(workbench.audit, resolved.data, spec.seed), workbench.curriculum,
+        tokens_fingerprint=tokens_fingerprint(train.encoded) if keep_tokens else "",
     )  # fmt: skip
 
 
@@ -158,25 +163,8 @@ def _other_kind(
     return Prepared(
         resolved, base, tokenizer, train, repeats, validation, test, metrics, ready.audit,
         _fingerprint(ready.audit, resolved.data, spec.seed), ready.order, ready.kind, ready.train.counts,
+        tokens_fingerprint(train.encoded),
     )  # fmt: skip
-
-
-def _compatible(spec: RunSpec, base: Base) -> None:
-    """ContentError for parts of a recipe that cannot be had together."""
-    rehearsal = getattr(spec.method, "rehearsal", None)
-    if rehearsal and spec.adapter.trains_base:
-        raise ContentError(
-            "method.rehearsal needs an adapter: in full fine-tuning no base is left to compare with",
-            mend="use adapter: {type: lora}, or leave method.rehearsal out and mix in general rows (data.train)",
-        )
-    if rehearsal and base.encoder_decoder:
-        raise ContentError(
-            f"method.rehearsal needs a base that writes text by itself: '{spec.base}' is an encoder-decoder",
-            mend="leave method.rehearsal out and mix in general rows (data.train)",
-        )
-    stopping = spec.training.early_stopping
-    if stopping and stopping.metric not in ("loss", *spec.method.figures):
-        named(stopping.metric, where="training.early_stopping.metric")
 
 
 class _Preparation:
@@ -184,9 +172,9 @@ class _Preparation:
 
     def __init__(
         self, spec: RunSpec, base: Base, tokenizer: Any, folder: Path | None, keep_tokens: bool, reader: Reader,
-        sink: Sink,
+        sink: Sink, date: str,
     ):  # fmt: skip
-        self.reader, self.sink = reader, sink
+        self.reader, self.sink, self.date = reader, sink, date
         self.spec, self.tokenizer, self.folder, self.keep_tokens = spec, tokenizer, folder, keep_tokens
         self.audit = Audit()
         names = spec.data.names.build() if spec.data.names else None
@@ -198,7 +186,7 @@ class _Preparation:
         """(training rows, how often each is seen, validation rows, test rows)."""
         with stage(self.sink, "reading"):
             training = self._training()
-        with Encoding(self.spec.base, self.tokenizer, training.examples) as encoding:
+        with Encoding(self.spec.base, self.tokenizer, training.examples, date=self.date) as encoding:
             return self._rows(training, encoding)
 
     def _rows(self, training: Training, encoding: Encoding) -> tuple[Rows, list[int], Rows, Rows]:
@@ -346,12 +334,19 @@ def blocked(findings: Sequence[Finding]) -> ContentError:
 
 def length_limit(spec: RunSpec, base: Base) -> int:
     """The longest row in tokens: what the recipe says, within what the base takes. ContentError beyond that."""
-    context, wanted = base.context, spec.training.max_length
+    whole, wanted, taken = base.context, spec.training.max_length, spec.adapter.virtual_tokens()
+    if whole and whole - taken < 2:
+        raise ContentError(
+            f"adapter.tokens is {taken}, and base '{spec.base}' takes {whole} tokens: no place is left for text",
+            mend="lower adapter.tokens",
+        )
+    context = whole - taken if whole else None
     if wanted == "auto":
         return min(context or LONGEST_AUTO, LONGEST_AUTO)
     if context and wanted > context:
         raise ContentError(
             f"training.max_length is {wanted}, but base '{spec.base}' takes at most {context} tokens",
+            why=f"{taken} of its {whole} places are the adapter's virtual tokens" if taken else None,
             mend=f"set training.max_length to {context} or less, or to auto",
         )
     return wanted
@@ -367,7 +362,7 @@ def _resolve(
     if training.batch_size is None and training.batch_tokens is None:
         update["batch_size"] = DEFAULT_BATCH_SIZE
     if training.learning_rate == "auto":
-        update["learning_rate"] = 2e-5 if spec.adapter.trains_base else 2e-4
+        update["learning_rate"] = spec.adapter.auto_rate
     training = training.model_copy(update=update)
     if len(train.encoded):
         steps = Steps(train.sizes.lengths.tolist(), repeats, training, spec.seed, order)

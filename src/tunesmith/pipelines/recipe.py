@@ -51,6 +51,9 @@ class RunSpec(Spec):
         parts = self.model_dump(mode="json", include={"seed", "method", "adapter", "training"})
         for name in ("guards", "devices"):
             del parts["training"][name]
+        for name in ("lora_plus", "quantize"):  # not there in older runs
+            if parts["adapter"].get(name, "") is None:
+                del parts["adapter"][name]
         parts["data"] = self.data.model_dump(mode="json", include={"on_long", "on_overlap"})
         if self.data.curriculum:  # not there in older runs
             parts["data"]["curriculum"] = self.data.curriculum.model_dump(mode="json")

@@ -47,7 +47,7 @@ def facts(run: RunDir) -> ReportFacts:
         reasons=[GateReason(**reason) for reason in evaluation["reasons"]],
         base_name=known["base"],
         method=_method(spec),
-        adapter=_adapter(spec),
+        adapter=spec.adapter.told(),
         test_rows=evaluation["rows"],
         metrics=_metrics(evaluation["metrics"]),
         slices=[_slice(s) for s in evaluation["slices"]],
@@ -86,11 +86,6 @@ def next_commands(run: RunDir) -> list[tuple[str, str]]:
 
 def _method(spec: RunSpec) -> str:
     return spec.method.wording()
-
-
-def _adapter(spec: RunSpec) -> str:
-    adapter = spec.adapter
-    return "every weight" if adapter.type == "full" else f"LoRA, rank {adapter.r}, alpha {adapter.alpha:g}"
 
 
 def _metrics(entries: list[dict[str, Any]]) -> list[MetricFacts]:

@@ -66,6 +66,11 @@ class RunDir:
         """Whether a checkpoint or a trained model is there, which a resumed training would build upon."""
         return any(self.checkpoints.glob("step-*")) or any((self.path / n).is_dir() for n in ("adapter", "model"))
 
+    def date(self) -> str:
+        """The day that templates show in all that this run does, YYYY-MM-DD; of older runs the day they began."""
+        facts = self.read_json("run.json")
+        return str(facts.get("date") or facts.get("created") or clock.today())[:10]
+
     @property
     def metrics(self) -> Path:
         """`metrics.jsonl`."""

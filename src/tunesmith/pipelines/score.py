@@ -54,7 +54,7 @@ def _answers(bench: Bench, prepared: Prepared, sink: Sink) -> Answers:
     test = TestSet.of(prepared.test.conversations, prepared.references(), bench.tokenizer)
     return answer_rows(
         bench.model, bench.tokenizer, test,
-        max_tokens=int(spec.evaluation.max_tokens), stop_ids=bench.stop_ids, context=bench.base.context,
+        max_tokens=int(spec.evaluation.max_tokens), stop_ids=bench.stop_ids, context=bench.context,
         number_type=bench.number_type, on_progress=lambda done: sink(Progress(done, len(test.examples), "rows")),
     )  # fmt: skip
 

@@ -12,10 +12,15 @@ import yaml
 
 from ..core import files
 from ..core.errors import ConflictError, ContentError
+from ..core.messages import Example, Kind
+from ..data.formats import exported, named
+from ..data.kinds import better
 from ..data.load import Loaded, load
+from ..data.rows import Mapped
 from ..data.split import hold_out
+from ..evaluation.compare import is_json_object
 from ..models.find import find
-from ..models.refs import DEFAULT
+from ..models.refs import DEFAULT, Base
 from .read_recipe import read_recipe
 
 _TEMPLATE = """\
@@ -34,8 +39,7 @@ data:
   validation: 0.1                      # a share of the training rows, or a file
 {test}
 method:
-  type: sft
-{rehearsal}
+{method}
 adapter: {{type: lora, r: {r}, alpha: {alpha}, targets: all-linear}}
 
 training:
@@ -44,7 +48,7 @@ training:
   learning_rate: {learning_rate}             # {rate_why}
   schedule: cosine
   warmup: 0.05
-  early_stopping: {{patience: 3}}
+  early_stopping: {{patience: 3{watched}}}
 
 evaluation:
   metrics: [{metrics}]   # the first one decides
@@ -52,15 +56,27 @@ evaluation:
 # What the tuned model must reach: gains over the base, on the lower bound of the 95 % interval.
 gate: {{require: {{{first}: {least}}}, max_forgetting: 0.10}}
 """
+_SUPERVISED = """\
+  type: sft
+"""
 _REHEARSAL = """\
   # The base rereads texts of its own while it learns, so that it does not forget how to write.
   # It costs about a tenth of the time; remove it when only your task counts.
   rehearsal: {rows: 256, every: 4, weight: 1.0}
 """
+_PREFERENCE = """\
+  # Start from a model that knows the task: tune it on right answers first, then base: the exported model.
+  type: preference
+  loss: {{type: {loss}, beta: 0.1}}          # others: tunesmith methods
+"""
 _PLAIN = re.compile(r"[\w./~-]+", re.ASCII)
 _SPLIT_NOTE = """\
   test: {test}                # held out: never trained on
 """
+
+
+_KINDS: dict[Kind, str] = {"preference": "preference", "labelled": "kto"}
+"""Kinds of rows besides supervised ones that a recipe can be written for, and the format that their parts are in."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +95,8 @@ def write_recipe(file: Path, recipe: Path, *, base: str = DEFAULT, test: Path | 
     The user's file is never changed: the parts are written beside the recipe. ConflictError where something is there.
     """
     loaded = load(file)
-    loaded.require_supervised()
+    if loaded.kind not in _KINDS:
+        loaded.require_supervised()
     if loaded.problems:
         first = loaded.problems[0]
         raise ContentError(
@@ -103,12 +120,12 @@ def write_recipe(file: Path, recipe: Path, *, base: str = DEFAULT, test: Path | 
 
 def _split(loaded: Loaded, train: Path, test: Path) -> None:
     """Rows as they stand, prompts on one side only."""
-    if len(loaded.examples) < 12:
+    if len(loaded.records) < 12:
         raise ContentError(
-            f"{loaded.path} has only {len(loaded.examples)} rows: too few to hold some back for a test",
+            f"{loaded.path} has only {len(loaded.records)} rows: too few to hold some back for a test",
             mend="give more rows, or a test file with --test",
         )
-    inside, outside = hold_out(loaded.examples, 1 / 6, seed=7)
+    inside, outside = hold_out(Mapped(loaded.records, better), 1 / 6, seed=7)
     if not outside:
         raise ContentError(
             f"every row of {loaded.path} has the same prompt: none can be held back for a test",
@@ -120,7 +137,9 @@ def _split(loaded: Loaded, train: Path, test: Path) -> None:
 
 
 def _row(loaded: Loaded, index: int) -> str:
-    example = loaded.examples[index]
+    example = loaded.records[index]
+    if not isinstance(example, Example):
+        return json.dumps(exported(named(_KINDS[loaded.kind]), example), ensure_ascii=False)
     row = {"messages": [m.model_dump(exclude_none=True) for m in example.messages]}
     extra = {"tools": list(example.tools)} if example.tools else {}
     metadata = {"metadata": example.metadata} if example.metadata else {}
@@ -128,37 +147,46 @@ def _row(loaded: Loaded, index: int) -> str:
 
 
 def _text(loaded: Loaded, recipe: Path, name: str, base: str, train: Path, test: Path | None) -> str:
-    metrics = _metrics(loaded)
+    supervised = loaded.kind == "supervised"
+    metrics = _metrics(loaded) if supervised else ["preference_accuracy"]
     small = base.startswith("bundled/")
-    # An encoder-decoder writes nothing by itself that it could reread.
-    rehearsal = "" if find(base, recipe.parent).encoder_decoder else _REHEARSAL
+    rate, why = _rate(supervised, small)
     folder = recipe.parent.resolve()
     test_line = _SPLIT_NOTE.format(test=_relative(test, folder)) if test else ""
     return _TEMPLATE.format(
         file=loaded.path, rows=loaded.rows, format=loaded.format, recipe=recipe, name=name,
-        title=_plain(name), base=_plain(base), rehearsal=rehearsal,
+        title=_plain(name), base=_plain(base), method=_method(loaded, find(base, recipe.parent)),
         train=_relative(train, folder), test=test_line, r=32 if small else 16, alpha=64 if small else 32,
-        epochs=max(3, min(10, 5000 // max(1, loaded.rows))), learning_rate="2.0e-3" if small else "2.0e-4",
-        rate_why="a base of 8 M parameters takes more than the usual 2e-4" if small else "the usual rate for LoRA",
-        metrics=", ".join(metrics), first=metrics[0], least=0.05,
+        epochs=max(3, min(10, 5000 // max(1, loaded.rows))) if supervised else 1, learning_rate=rate, rate_why=why,
+        watched="" if supervised else ", metric: accuracy", metrics=", ".join(metrics), first=metrics[0], least=0.05,
     )  # fmt: skip
+
+
+def _method(loaded: Loaded, base: Base) -> str:
+    """The lines of the method's section."""
+    if loaded.kind != "supervised":
+        return _PREFERENCE.format(loss="kto" if loaded.kind == "labelled" else "dpo")
+    # An encoder-decoder writes nothing by itself that it could reread.
+    return _SUPERVISED if base.encoder_decoder else _SUPERVISED + _REHEARSAL
+
+
+def _rate(supervised: bool, small: bool) -> tuple[str, str]:
+    """(learning rate, why this one)."""
+    if supervised:
+        usual = ("2.0e-4", "the usual rate for LoRA")
+        return ("2.0e-3", "a base of 8 M parameters takes more than the usual 2e-4") if small else usual
+    usual = ("2.0e-5", "preferences are learned more slowly than answers")
+    return ("5.0e-4", "a base of 8 M parameters takes more than the usual 2e-5") if small else usual
 
 
 def _metrics(loaded: Loaded) -> list[str]:
     """By the form of the answers: JSON, short labels, or prose."""
     answers = [e.answer() for e in loaded.examples]
-    if all(_is_json(text) for text in answers):
+    if all(is_json_object(text) for text in answers):
         return ["exact_match", "json_valid", "field_f1"]
     if mean(len(text.split()) for text in answers) <= 5:
         return ["exact_match", "token_f1"]
     return ["rouge_l", "token_f1", "exact_match"]
-
-
-def _is_json(text: str) -> bool:
-    try:
-        return isinstance(json.loads(text), dict)
-    except ValueError:
-        return False
 
 
 def _relative(path: Path, folder: Path) -> str:

@@ -55,12 +55,14 @@ def train(
         score=_validation_metric(prepared, bench),
         world=world,
         curriculum=order,
+        rates=bench.adapter.rates(),
     )
+    trained = sum(parameter.numel() for parameter in plan.trainable.values())
     outcome = Loop(plan).run(resume=resume)
     bench = _gathered(prepared, bench, world)
     if world.main:
         benches.save(bench, run)
-        run.update(status="trained", **_facts(outcome))
+        run.update(status="trained", trained_parameters=trained, **_facts(outcome))
     return outcome, bench
 
 
@@ -82,6 +84,7 @@ def identity(prepared: Prepared) -> dict[str, str]:
         "data": prepared.data_fingerprint,
         "base": prepared.base.fingerprint(),
         "tokenizer": prepared.base.tokenizer_fingerprint(),
+        "tokens": prepared.tokens_fingerprint,
     }
 
 
@@ -129,7 +132,7 @@ def _validation_metric(prepared: Prepared, bench: Bench) -> Callable[[], float] 
     def score() -> float:
         answers = answer_rows(
             bench.model, bench.tokenizer, test, max_tokens=longest, stop_ids=bench.stop_ids,
-            context=bench.base.context, number_type=bench.number_type,
+            context=bench.context, number_type=bench.number_type,
         )  # fmt: skip
         pairs = zip(answers.texts, rows.examples, strict=True)
         scores = [metric.score(text, example.answer()) for text, example in pairs]

@@ -32,12 +32,12 @@ class Speaker:
     """The trained model of a run, and its base."""
 
     def __init__(self, path: Path):
-        run = RunDir.open(path)
+        self._run = run = RunDir.open(path)
         self.spec = run.recipe()
         self.tuned = benches.open_run(run)
         self.system_message = str(run.read_json("run.json").get("system_message") or "")
-        # A LoRA run switches its adapter off; a fully trained one needs its base beside it, loaded when asked for.
-        self._separate_base = self.spec.adapter.trains_base
+        # An adapter is switched off; a fully trained model needs its base beside it, loaded when asked for.
+        self._separate_base = not self.spec.adapter.keeps_base
         self._base: Bench | None = None if self._separate_base else self.tuned
 
     def answer(self, messages: Sequence[Message], which: Which, sampling: Sampling) -> Iterator[Piece]:
@@ -45,7 +45,7 @@ class Speaker:
         bench, mode = self._voice(which)
         tokenizer = bench.tokenizer
         prompt = encode_prompt(tokenizer, messages)
-        context = bench.base.context
+        context = bench.context
         if context and len(prompt) >= context:
             raise ContentError(
                 f"the conversation has {len(prompt)} tokens, the model takes {context}",
@@ -72,7 +72,7 @@ class Speaker:
         if which == "tuned":
             return self.tuned, nullcontext()
         if self._base is None:
-            self._base = benches.open_base(self.spec)
+            self._base = benches.open_base(self._run, self.spec)
         return self._base, nullcontext() if self._separate_base else self._base.as_base()
 
 

@@ -23,8 +23,8 @@ from ...data.branches import Family
 from ...data.rows import Lazy, Mapped
 from ...data.tokenize import Encoded
 from ...engine import precision
+from ...engine.branches import sequences
 from ...engine.evaluate import EVALUATION_TOKENS
-from ...models.branches import sequences
 from ..base import Learned, Scene
 from .config import PreferenceSpec
 
@@ -171,7 +171,7 @@ def _reference(scene: Scene, name: str, items: AnsweredRows, *, share: bool) -> 
     if items[0].mismatch:
         families["elsewhere"] = Mapped(items, lambda item: Family((item.mismatch,), 0))
     # Nothing is trained yet: a model that is trained whole is still its own reference.
-    base = scene.adapter.disabled() if scene.adapter.folder_name == "adapter" else nullcontext()
+    base = scene.adapter.disabled() if scene.adapter.keeps_base else nullcontext()
     with base:
         found = {
             what: log_probabilities(

@@ -17,8 +17,8 @@ from torch import Tensor
 from ...core.events import Note
 from ...data.answers import Judged, Pair
 from ...data.branches import Family
+from ...engine.branches import Sequences, can_share, sequences
 from ...engine.objective import Tally
-from ...models.branches import Sequences, can_share, sequences
 from ..base import Figures, Learned, Scene, Scores
 from . import losses
 from .answered import Answered, answered, log_probabilities

@@ -15,8 +15,10 @@ from ...core.errors import ContentError
 from ...data.batch import collate
 from ...data.tokenize import Encoded
 from ...engine.objective import Tally, TorchBatch
+from ...engine.steps import SEED_STRIDE
 from ...inference.generate import Sampling, generate
 from ...models.head import labelled, logits_at
+from ...models.modes import evaluating
 from ...models.targets import is_encoder_decoder
 from ..base import Figures, Learned, Scene, Scores
 from .config import RehearsalSpec, SftSpec
@@ -50,7 +52,7 @@ class Sft:
         return Learned(scene.train, scene.validation)
 
     def _rehearse(self, spec: RehearsalSpec, scene: Scene) -> None:
-        if scene.adapter.folder_name != "adapter":
+        if not scene.adapter.keeps_base:
             raise ContentError(
                 "method.rehearsal needs an adapter: in full fine-tuning no base is left to compare with",
                 mend="use adapter: {type: lora}, or leave method.rehearsal out and mix in general rows (data.train)",
@@ -106,14 +108,17 @@ class Rehearsal:
         self._ids_RL = torch.tensor([[start, *a.token_ids] for a in answers], device=next(model.parameters()).device)
 
     def divergence(self, model: Any, step: int) -> Tensor:
-        """weight x KL(base || tuned), the mean over the tokens of this step's texts, in nats."""
-        pick = torch.Generator().manual_seed(self._seed * 1_000_003 + step)
+        """weight x KL(base || tuned), the mean over the tokens of this step's texts, in nats.
+
+        Nothing drops out of the base while it teaches.
+        """
+        pick = torch.Generator().manual_seed(self._seed * SEED_STRIDE + step)
         rows = torch.randperm(len(self._ids_RL), generator=pick)[: self.spec.batch]
         # Text is met with and without a start-of-document token in front: both must be kept.
         first = (step // self.spec.every) % 2
         ids_BL = self._ids_RL[rows.to(self._ids_RL.device), first:]
         mask_BL = torch.ones_like(ids_BL)
-        with torch.no_grad(), self._adapter.disabled():
+        with torch.no_grad(), self._adapter.disabled(), evaluating(model):
             base_NV = logits_at(model, ids_BL, mask_BL, mask_BL.bool()).float().log_softmax(-1)
         tuned_NV = logits_at(model, ids_BL, mask_BL, mask_BL.bool()).float().log_softmax(-1)
         return self.spec.weight * F.kl_div(tuned_NV, base_NV, reduction="batchmean", log_target=True)

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from ..data.batch import collate
 from ..data.branches import PADDING, TRUNK, Family, branched
-from .head import labelled, logits_where, without_router_loss
-from .targets import is_encoder_decoder
+from ..models.head import labelled, logits_where, without_router_loss
+from ..models.targets import is_encoder_decoder
 
 PROBE_DIFFERENCE = 0.05
 """Of a sequence's log-probability per token between both ways; bf16 rounds by less, a mask unheeded differs by more."""

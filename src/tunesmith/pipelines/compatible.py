@@ -1,0 +1,77 @@
+"""Parts of a recipe that cannot be had together, told before anything is read or loaded."""
+
+from __future__ import annotations
+
+from ..core.errors import ContentError
+from ..evaluation.metrics import named
+from ..models.refs import Base
+from .recipe import RunSpec
+
+
+def require(spec: RunSpec, base: Base) -> None:
+    """ContentError where method, adapter, base and devices do not go together."""
+    _stored_quantised(spec, base)
+    _adapter_and_devices(spec)
+    _adapter_and_base(spec, base)
+    _rehearsal(spec, base)
+    stopping = spec.training.early_stopping
+    if stopping and stopping.metric not in ("loss", *spec.method.figures):
+        named(stopping.metric, where="training.early_stopping.metric")
+
+
+def _stored_quantised(spec: RunSpec, base: Base) -> None:
+    """ContentError for a base whose files hold quantised weights that the adapter cannot work on."""
+    stored = base.config().get("quantization_config")
+    if not stored:
+        return
+    method = str(stored.get("quant_method") if isinstance(stored, dict) else stored)
+    if spec.adapter.trains_base:
+        raise ContentError(
+            f"base '{spec.base}' holds quantised weights, which cannot be trained", where=f"{base.folder}/config.json",
+            why=f"its quantization_config says {method}, and adapter: {{type: {spec.adapter.type}}} trains them",
+            mend="take the base as it was before, or use adapter: {type: lora, quantize: nf4} on that",
+        )  # fmt: skip
+    if "bitsandbytes" in method:
+        raise ContentError(
+            f"base '{spec.base}' is stored as bitsandbytes packed it", where=f"{base.folder}/config.json",
+            why="Tunesmith packs a base itself when it is loaded, so that it can be unpacked and merged again",
+            mend="take the base as it was before, with adapter: {type: lora, quantize: nf4} or int8",
+        )  # fmt: skip
+
+
+def _adapter_and_devices(spec: RunSpec) -> None:
+    adapter, devices = spec.adapter, spec.training.devices
+    if devices.activation_checkpointing and adapter.cannot_checkpoint:
+        raise ContentError(
+            f"adapter: {{type: {adapter.type}}} does not go with activation checkpointing",
+            where="training.devices.activation_checkpointing", why=adapter.cannot_checkpoint,
+            mend="leave it out, or use another adapter",
+        )  # fmt: skip
+    if devices.strategy == "fsdp" and adapter.cannot_shard:
+        raise ContentError(
+            f"adapter: {{type: {adapter.type}}} does not go with FSDP", where="training.devices.strategy",
+            why=adapter.cannot_shard, mend="set training.devices.strategy: ddp, or use another adapter",
+        )  # fmt: skip
+
+
+def _adapter_and_base(spec: RunSpec, base: Base) -> None:
+    if spec.adapter.virtual_tokens() and base.encoder_decoder:
+        raise ContentError(
+            f"adapter: {{type: {spec.adapter.type}}} needs a decoder by itself: '{spec.base}' is an encoder-decoder",
+            mend="use adapter: {type: lora} or {type: ia3}",
+        )
+
+
+def _rehearsal(spec: RunSpec, base: Base) -> None:
+    if not getattr(spec.method, "rehearsal", None):
+        return
+    if not spec.adapter.keeps_base:
+        raise ContentError(
+            "method.rehearsal needs an adapter: in full fine-tuning no base is left to compare with",
+            mend="use adapter: {type: lora}, or leave method.rehearsal out and mix in general rows (data.train)",
+        )
+    if base.encoder_decoder:
+        raise ContentError(
+            f"method.rehearsal needs a base that writes text by itself: '{spec.base}' is an encoder-decoder",
+            mend="leave method.rehearsal out and mix in general rows (data.train)",
+        )
