@@ -40,7 +40,7 @@ def _learned(row: Packed) -> list[tuple[int, int]]:
     """(token before, token) of everything that the row teaches."""
     return [
         (int(one.input_ids[at - 1]), int(one.input_ids[at]))
-        for one in row.sequences()
+        for one in row.sequences
         for at in np.flatnonzero(one.loss_weight)
     ]
 
@@ -68,7 +68,7 @@ def test_a_document_that_a_row_holds_is_never_cut_and_a_longer_one_fills_whole_r
     lengths: list[tuple[int, int]], limit: int, seed: int
 ) -> None:
     documents = _documents(lengths)
-    stand = [one.input_ids.tolist() for row in pack_documents(documents, limit, seed) for one in row.sequences()]
+    stand = [one.input_ids.tolist() for row in pack_documents(documents, limit, seed) for one in row.sequences]
     for ids, count in documents:
         if 2 <= len(ids) <= limit:
             assert stand.count(ids.tolist()) == count
@@ -125,7 +125,7 @@ def test_weights_travel_with_their_sequences(weights: list[list[float]], seed: i
     for number, weight in enumerate(weights):
         store.append(Encoded(np.full(len(weight), number, np.int32), np.array([0.0, *weight[1:]], np.float32)))
     rows = pack_sequences(store, [1] * len(store), store.sizes(), 12, seed)
-    found = {int(one.input_ids[0]): one.loss_weight.tolist() for row in rows for one in row.sequences()}
+    found = {int(one.input_ids[0]): one.loss_weight.tolist() for row in rows for one in row.sequences}
     assert found == {number: [0.0, *weight[1:]] for number, weight in enumerate(weights)}
     assert rows.sizes.labelled.sum() == store.sizes().labelled.sum()
 

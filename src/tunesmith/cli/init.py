@@ -23,7 +23,9 @@ def command(
     from_scratch: Annotated[
         Path | None,
         typer.Option(
-            "--from-scratch", metavar="SPEC", show_default=False,
+            "--from-scratch",
+            metavar="SPEC",
+            show_default=False,
             help="Make an untrained base of SPEC's sizes instead, its tokenizer trained on FILE's texts.",
         ),
     ] = None,
@@ -63,5 +65,9 @@ def _make_base(corpus: Path, spec: Path, out: Path) -> None:
     with Watch() as watch:
         made = make_base(corpus, read_spec(spec), out, sink=watch)
     done = "is there already, made of the same" if made.already else "written: its weights are random"
-    stdout.print(f"{made.folder} {done}; {made.parameters:,} parameters, {made.vocabulary:,} tokens from {made.rows:,} rows")
-    stdout.print(f"next: a recipe with base: {made.folder}, method: pretrain and adapter: full (docs/how-to/pretrain.md)")
+    stdout.print(
+        f"{made.folder} {done}; {made.parameters:,} parameters, {made.vocabulary:,} tokens from {made.rows:,} rows"
+    )
+    stdout.print(
+        f"next: a recipe with base: {made.folder}, method: pretrain and adapter: full (docs/how-to/pretrain.md)"
+    )

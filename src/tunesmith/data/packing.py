@@ -62,10 +62,11 @@ class Packed:
         """How many tokens carry loss."""
         return int(np.count_nonzero(self.loss_weight))
 
-    def sequences(self) -> list[Encoded]:
+    @property
+    def sequences(self) -> tuple[Encoded, ...]:
         """Each by itself."""
         parts = zip(np.split(self.input_ids, self.starts[1:]), np.split(self.loss_weight, self.starts[1:]), strict=True)
-        return [Encoded(ids, weight) for ids, weight in parts]
+        return tuple(Encoded(ids, weight) for ids, weight in parts)
 
     def positions(self) -> NDArray[np.int64]:
         """The place of each token in its own sequence, [length]."""

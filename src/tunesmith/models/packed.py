@@ -19,6 +19,7 @@ from ..data.batch import collate
 from ..data.packing import Packed, collate_packed, learned
 from ..data.tokenize import Encoded
 from .head import Labelled, labelled, labelled_packed
+from .modes import evaluating
 from .targets import is_encoder_decoder
 
 PROBE_TOKENS = 48
@@ -54,18 +55,15 @@ def can_pack(model: Any, sequences: Sequence[Encoded], pad_id: int) -> bool:
     rows = [learned(one.input_ids[:PROBE_TOKENS]) for one in sequences]
     packed = Packed.of(rows)
     joined = Packed(packed.input_ids, packed.loss_weight, packed.starts[:1])
-    device, was_training = next(model.parameters()).device, model.training
-    model.eval()
+    device = next(model.parameters()).device
     try:
-        with torch.no_grad():
+        with torch.no_grad(), evaluating(model):
             apart = _alone(model, rows, pad_id, device)
             beside, seeing = (
                 PackedTensors.of([row], pad_id, device).said(model).losses().cpu().numpy() for row in (packed, joined)
             )
     except (TypeError, ValueError, RuntimeError, KeyError, AttributeError):  # a model that takes no positions
         return False
-    finally:
-        model.train(was_training)
     differs, leaks = np.abs(beside - apart).mean(), np.abs(seeing - apart).mean()
     return bool(differs < max(ROUNDING, LEAK_SHARE * leaks))
 

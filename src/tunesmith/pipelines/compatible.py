@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..core.errors import ContentError
 from ..evaluation.metrics import named
+from ..methods.pretrain.config import PretrainSpec
 from ..models.refs import Base
 from .recipe import RunSpec
 
@@ -14,6 +15,12 @@ def require(spec: RunSpec, base: Base) -> None:
     _adapter_and_devices(spec)
     _adapter_and_base(spec, base)
     _rehearsal(spec, base)
+    _untrained(spec, base)
+    if isinstance(spec.method, PretrainSpec) and base.encoder_decoder:
+        raise ContentError(
+            f"pre-training needs a base that writes text by itself: '{spec.base}' is an encoder-decoder",
+            mend="use a decoder, or method: {type: sft} on questions and answers",
+        )
     stopping = spec.training.early_stopping
     if stopping and stopping.metric not in ("loss", *spec.method.figures):
         named(stopping.metric, where="training.early_stopping.metric")
@@ -60,6 +67,22 @@ def _adapter_and_base(spec: RunSpec, base: Base) -> None:
             f"adapter: {{type: {spec.adapter.type}}} needs a decoder by itself: '{spec.base}' is an encoder-decoder",
             mend="use adapter: {type: lora} or {type: ia3}",
         )
+
+
+def _untrained(spec: RunSpec, base: Base) -> None:
+    """ContentError for a base with random weights that are not all to be trained on text."""
+    if not base.untrained:
+        return
+    if not isinstance(spec.method, PretrainSpec):
+        raise ContentError(
+            f"base '{spec.base}' is untrained: it knows no word yet", where="method",
+            mend="pre-train it first: method: {type: pretrain}, adapter: {type: full}; then take that run's model/",
+        )  # fmt: skip
+    if spec.adapter.type != "full":
+        raise ContentError(
+            f"base '{spec.base}' is untrained, and adapter: {{type: {spec.adapter.type}}} would leave it so",
+            where="adapter", mend="use adapter: {type: full}",
+        )  # fmt: skip
 
 
 def _rehearsal(spec: RunSpec, base: Base) -> None:

@@ -63,14 +63,18 @@ def make_base(corpus: Path, spec: ScratchSpec, out: Path, *, sink: Sink = silent
 def read_spec(path: Path) -> ScratchSpec:
     """The spec in a YAML file. MissingError; ContentError with file and line."""
     if not path.is_file():
-        raise MissingError(f"no such file: {path}", mend="name a YAML file with the base's sizes: docs/how-to/pretrain.md")
+        raise MissingError(
+            f"no such file: {path}", mend="name a YAML file with the base's sizes: docs/how-to/pretrain.md"
+        )
     try:
         located = parse(path.read_text("utf-8"), str(path))
     except UnicodeDecodeError as error:
         raise ContentError(f"{path} is not in UTF-8", why=str(error), mend="save it as UTF-8") from error
     value = {} if located.value is None else located.value
     if not isinstance(value, dict):
-        raise ContentError(f"{path} holds no sizes", where=f"{path}:1", mend="it must be a mapping: vocabulary: 8192, ...")
+        raise ContentError(
+            f"{path} holds no sizes", where=f"{path}:1", mend="it must be a mapping: vocabulary: 8192, ..."
+        )
     try:
         return ScratchSpec.model_validate(value)
     except ValidationError as error:

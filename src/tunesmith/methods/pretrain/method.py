@@ -42,7 +42,7 @@ class Pretrain:
                 mend="use a decoder, or method: {type: sft} on questions and answers",
             )
         if len(scene.train):
-            ends = scene.train[0].sequences()[0], scene.train[len(scene.train) - 1].sequences()[-1]
+            ends = scene.train[0].sequences[0], scene.train[len(scene.train) - 1].sequences[-1]
             self._packs = can_pack(scene.model, ends, scene.pad_id)
             if not self._packs:
                 scene.sink(Note("this base cannot keep documents of one row apart: each gets its own row"))
@@ -56,7 +56,7 @@ class Pretrain:
         """Padded on the right; rows of one document each as any rows are."""
         if self._packs and any(len(row.starts) > 1 for row in rows):
             return PackedTensors.of(rows, pad_id, device)
-        return TorchBatch.of(collate([one for row in rows for one in row.sequences()], pad_id), device)
+        return TorchBatch.of(collate([one for row in rows for one in row.sequences], pad_id), device)
 
     def loss_sum(self, model: Any, batch: PackedTensors | TorchBatch) -> Tensor:
         """Sum over tokens of the cross entropy, and the router's term where the base has one."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from pydantic import Field, model_validator
 
 from ...core.spec import Spec
@@ -11,6 +13,14 @@ SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>")
 START, END_OF_TURN, PAD = SPECIAL_TOKENS[0], SPECIAL_TOKENS[2], SPECIAL_TOKENS[3]
 BYTES = 256
 LEAST_VOCABULARY = len(SPECIAL_TOKENS) + BYTES
+
+
+def learning_rate(parameters: int) -> float:
+    """A peak rate for AdamW, and for Muon scaled to it, on a fresh model with so many weights beside its tables.
+
+    Kaplan et al. 2020, arXiv 2001.08361, equation D.1; above a thousand million weights, where it falls too low, 1e-4.
+    """
+    return max(1e-4, float(f"{0.003239 - 0.0001395 * math.log(max(parameters, 1)):.1e}"))
 
 
 class ScratchSpec(Spec):
@@ -25,7 +35,7 @@ class ScratchSpec(Spec):
     heads: int = Field(default=4, ge=1)
     """Attention heads; the width is shared out among them."""
     key_value_heads: int = Field(default=2, ge=1)
-    """Heads of keys and values, each for heads / key_value_heads of the others (Ainslie et al. 2023, arXiv 2305.13245)."""
+    """Heads of keys and values, shared by the others evenly (Ainslie et al. 2023, arXiv 2305.13245)."""
     intermediate: int = Field(default=704, ge=1)
     """Width of the feed-forward layers."""
     context: int = Field(default=1024, ge=8)

@@ -6,8 +6,11 @@ from typing import Any
 
 import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+from transformers.utils import logging as transformers_logging
 
 from .config import ScratchSpec
+
+transformers_logging.disable_progress_bar()
 
 
 def fresh_model(spec: ScratchSpec, tokenizer: Any) -> torch.nn.Module:
