@@ -232,10 +232,14 @@ def differing_rows(rows: list[dict[str, Any]], most: int = 3) -> None:
     for row in chosen:
         out.print(f"[bold]{row['source']}[/] {row['outcome'].replace('_', ' ')}")
         for label, text in (
-            ("prompt", row["prompt"][-1]["content"]), ("wanted", row["reference"]), ("base", row["base"]),
+            ("text" if row["reference"] is None else "prompt", row["prompt"][-1]["content"]),
+            ("wanted", row["reference"]), ("base", row["base"]),
             ("tuned", row["tuned"]),
         ):  # fmt: skip
-            out.print(f"  {label:7}{escape(_short(text))}")
+            if text is not None:
+                out.print(f"  {label:7}{escape(_short(text))}")
+        if row["tuned"] is None:
+            out.print(f"  loss   {row['base_loss']:.3f} before, {row['tuned_loss']:.3f} after")
     out.print()
 
 

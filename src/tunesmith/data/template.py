@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ..core.messages import Example, Message
+from ..core.messages import Example, Message, Text
 from .escape import Escape, Guarded
 
 PLAIN_TEMPLATE = (
@@ -119,6 +119,16 @@ def render_prompt(tokenizer: Tokenizer, messages: Sequence[Message], tools: Any)
     shown = escape_for(tokenizer).guard(messages, tools)
     text = render(tokenizer, shown.messages, shown.tools, prompt=True)
     return _unmarked(shown, Rendered(text, _spans(tokenizer, shown.messages, shown.tools, text, learned=False)))
+
+
+def render_text(tokenizer: Tokenizer, text: Text, escape: Escape) -> Rendered:
+    """A document: the text as it stands, or the whole conversation, cut where answers begin and end as it is served."""
+    turns = text.messages or (Message(role="user", content=text.text),)
+    shown = escape.guard(turns, text.tools)
+    if not text.messages:
+        return _unmarked(shown, Rendered(shown.messages[0].content or "", ()))
+    whole = render(tokenizer, shown.messages, shown.tools)
+    return _unmarked(shown, Rendered(whole, _spans(tokenizer, shown.messages, shown.tools, whole, learned=False)))
 
 
 def escape_for(tokenizer: Tokenizer) -> Escape:

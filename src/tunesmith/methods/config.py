@@ -10,16 +10,18 @@ from ..core.spec import ByName, Spec
 from .classify.config import ClassifySpec
 from .distill.config import DistillSpec
 from .preference.config import PreferenceSpec
+from .pretrain.config import PretrainSpec
 from .reward.config import RewardSpec
 from .sft.config import SftSpec
 
 MethodSpec = Annotated[
-    SftSpec | DistillSpec | PreferenceSpec | RewardSpec | ClassifySpec,
+    SftSpec | PretrainSpec | DistillSpec | PreferenceSpec | RewardSpec | ClassifySpec,
     Field(discriminator="type"),
     ByName(default="sft"),
 ]
 METHODS: dict[str, type[Spec]] = {
     "sft": SftSpec,
+    "pretrain": PretrainSpec,
     "distill": DistillSpec,
     "preference": PreferenceSpec,
     "reward": RewardSpec,

@@ -46,6 +46,15 @@ def labelled(model: Any, input_ids_BL: Tensor, attention_mask_BL: Tensor, loss_w
     return Labelled(logits_NV, asked.tokens_N, asked.weight_N, asked.owner_N, _router_loss(model, output))
 
 
+def labelled_packed(model: Any, input_ids_BL: Tensor, positions_BL: Tensor, loss_weight_BL: Tensor) -> Labelled:
+    """Run a batch of rows of several sequences through a decoder. Positions begin at 0 in each, and its first token
+    has no weight; padding is a sequence too. A router's loss counts padding, of which such rows have little."""
+    asked = targets(model, input_ids_BL, torch.ones_like(input_ids_BL), loss_weight_BL)
+    output = _forward(model, {"input_ids": input_ids_BL, "position_ids": positions_BL}, asked.wanted_RT)
+    logits_NV = output.logits.squeeze(0)
+    return Labelled(logits_NV, asked.tokens_N, asked.weight_N, asked.owner_N, _router_loss(model, output))
+
+
 def logits_at(model: Any, input_ids_BL: Tensor, attention_mask_BL: Tensor, wanted_BL: Tensor) -> Tensor:
     """A decoder's logits [n, vocabulary] at the positions where `wanted` is true, in row-major order."""
     return logits_where(model, {"input_ids": input_ids_BL, "attention_mask": attention_mask_BL}, wanted_BL)

@@ -6,6 +6,7 @@ from ..core.errors import ContentError
 from ..data.curriculum import BASE_LOSS
 from ..evaluation.metrics import named
 from ..methods.classify.config import ClassifySpec
+from ..methods.pretrain.config import PretrainSpec
 from ..methods.reward.config import RewardSpec
 from ..models.refs import Base
 from .recipe import RunSpec
@@ -18,6 +19,12 @@ def require(spec: RunSpec, base: Base) -> None:
     _adapter_and_base(spec, base)
     _rehearsal(spec, base)
     _head(spec)
+    _untrained(spec, base)
+    if isinstance(spec.method, PretrainSpec) and base.encoder_decoder:
+        raise ContentError(
+            f"pre-training needs a base that writes text by itself: '{spec.base}' is an encoder-decoder",
+            mend="use a decoder, or method: {type: sft} on questions and answers",
+        )
     stopping = spec.training.early_stopping
     if stopping and stopping.metric not in ("loss", *spec.method.figures):
         named(stopping.metric, where="training.early_stopping.metric")
@@ -64,6 +71,22 @@ def _adapter_and_base(spec: RunSpec, base: Base) -> None:
             f"adapter: {{type: {spec.adapter.type}}} needs a decoder by itself: '{spec.base}' is an encoder-decoder",
             mend="use adapter: {type: lora} or {type: ia3}",
         )
+
+
+def _untrained(spec: RunSpec, base: Base) -> None:
+    """ContentError for a base with random weights that are not all to be trained on text."""
+    if not base.untrained:
+        return
+    if not isinstance(spec.method, PretrainSpec):
+        raise ContentError(
+            f"base '{spec.base}' is untrained: it knows no word yet", where="method",
+            mend="pre-train it first: method: {type: pretrain}, adapter: {type: full}; then take that run's model/",
+        )  # fmt: skip
+    if spec.adapter.type != "full":
+        raise ContentError(
+            f"base '{spec.base}' is untrained, and adapter: {{type: {spec.adapter.type}}} would leave it so",
+            where="adapter", mend="use adapter: {type: full}",
+        )  # fmt: skip
 
 
 def _rehearsal(spec: RunSpec, base: Base) -> None:

@@ -50,6 +50,8 @@ from ..methods.reward.config import RewardSpec
 from ..methods.sft.config import SftSpec
 from ..models.find import find
 from ..models.refs import Base
+from ..models.scratch.config import learning_rate
+from ..models.size import Size
 from ..models.tokenizer import tokenizer as load_tokenizer
 from . import compatible, prepare_heads, prepare_kinds
 from .encoding import Encoding, Shown
@@ -59,6 +61,11 @@ from .sift import Training, sift
 LONGEST_AUTO = 4096
 _NEWER = ("near_threshold", "near_duplicates", "on_near_overlap", "split", "cap_per_label", "names")
 """Keys whose defaults change no row of the runs that were made before there were such keys."""
+
+
+def _held_up(row: Any) -> Example:
+    """The row with the answer that it holds up, and what it says besides."""
+    return better(row).model_copy(update={"metadata": row.metadata})
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,7 @@ class Rows:
     def conversations(self) -> Sequence[Example]:
         """The rows as conversations that end in the answer they hold up."""
         supervised = not len(self.examples) or isinstance(self.examples[0], Example)
-        return self.examples if supervised else Mapped(self.examples, better)
+        return self.examples if supervised else Mapped(self.examples, _held_up)
 
     def pick(self, indices: Sequence[int]) -> Rows:
         """Some of the rows."""
@@ -151,7 +158,7 @@ def prepare(
         metrics = resolve_metrics(spec.evaluation, [e.answer() for e in test.examples])
         names = [metric.name for metric in metrics]
     gate.check_names(spec.gate, [*names, *sorted(LOWER_IS_BETTER)])
-    resolved = _resolve(spec, workbench.max_length, train, repeats, test, names, workbench.curriculum)
+    resolved = _resolve(spec, base, workbench.max_length, train, repeats, test, names, workbench.curriculum)
     return Prepared(
         resolved, base, tokenizer, train, repeats, validation, test, metrics, workbench.audit,
         _fingerprint(workbench.audit, resolved.data, spec.seed), workbench.curriculum,
@@ -190,7 +197,7 @@ def _other_kind(
         spec = spec.model_copy(update={"gate": prepare_heads.gate(spec.gate)})
     gate.check_names(spec.gate, [*names, *sorted(LOWER_IS_BETTER)])
     repeats = ready.train.made.repeats
-    resolved = _resolve(spec, limit, train, repeats, test, names, ready.order)
+    resolved = _resolve(spec, base, limit, train, repeats, test, names, ready.order)
     return Prepared(
         resolved, base, tokenizer, train, repeats, validation, test, metrics, ready.audit,
         _fingerprint(ready.audit, resolved.data, spec.seed), ready.order, ready.kind, ready.train.counts,
@@ -392,7 +399,7 @@ def length_limit(spec: RunSpec, base: Base) -> int:
 
 
 def _resolve(
-    spec: RunSpec, max_length: int, train: Rows, repeats: list[int], test: Rows, names: Sequence[str],
+    spec: RunSpec, base: Base, max_length: int, train: Rows, repeats: list[int], test: Rows, names: Sequence[str],
     order: Curriculum | None,
 ) -> RunSpec:  # fmt: skip
     """Replace every "auto" but the precision, which depends on the machine and is chosen where the model is loaded."""
@@ -401,7 +408,7 @@ def _resolve(
     if training.batch_size is None and training.batch_tokens is None:
         update["batch_size"] = DEFAULT_BATCH_SIZE
     if training.learning_rate == "auto":
-        update["learning_rate"] = spec.adapter.auto_rate
+        update["learning_rate"] = learning_rate(Size.of(base).body) if base.untrained else spec.adapter.auto_rate
     training = training.model_copy(update=update)
     if len(train.encoded):
         steps = Steps(train.sizes.lengths.tolist(), repeats, training, spec.seed, order)

@@ -12,7 +12,7 @@ from ..evaluation.forgetting import Forgetting, GeneralLoss, general_loss, gener
 from ..evaluation.gate import Verdict, judge
 from ..evaluation.metrics import Metric
 from ..evaluation.neighbour import copied_answers
-from ..evaluation.run import Answers, TestSet, answer_rows, score_rows
+from ..evaluation.run import Answers, TestSet, answer_rows, score_documents, score_rows
 from ..methods.base import Figures, Heading
 from . import score_heads
 from .bench import Bench
@@ -40,10 +40,18 @@ def score(bench: Bench, prepared: Prepared, sink: Sink) -> Score:
         return Score(score_heads.answers(method, figures), None, figures)
     rows = general_rows(bench.tokenizer, int(prepared.spec.training.max_length))
     return Score(
-        _answers(bench, prepared, sink) if prepared.metrics else score_rows(bench.model, prepared.references(), **how),
+        _answers(bench, prepared, sink) if prepared.metrics else _losses(bench, prepared, how),
         general_loss(bench.model, rows, **how),
         method.held_out(bench.model, prepared.test.encoded, **how),
     )
+
+
+def _losses(bench: Bench, prepared: Prepared, how: dict[str, Any]) -> Answers:
+    """Of the references alone; of texts all of each."""
+    if prepared.kind == "text":
+        limit = int(prepared.spec.training.max_length)
+        return score_documents(bench.model, prepared.test.encoded, limit=limit, **how)
+    return score_rows(bench.model, prepared.references(), **how)
 
 
 def _answers(bench: Bench, prepared: Prepared, sink: Sink) -> Answers:
@@ -142,9 +150,9 @@ def _predictions(prepared: Prepared, base: Answers, tuned: Answers, comparison: 
             "index": i,
             "source": example.origin,
             "prompt": [m.template_form() for m in example.prompt()],
-            "reference": example.answer(),
-            "base": base.texts[i],
-            "tuned": tuned.texts[i],
+            "reference": None if prepared.kind == "text" else example.answer(),
+            "base": base.texts[i] if prepared.metrics else None,
+            "tuned": tuned.texts[i] if prepared.metrics else None,
             "base_score": float(comparison.base_scores[i]),
             "tuned_score": float(comparison.tuned_scores[i]),
             "base_loss": float(base_losses[i]),

@@ -141,14 +141,15 @@ class LossCurves(Facts):
 
 
 class RowFacts(Facts):
-    """One test row. `source` is "file:line"; scores are of `ReportFacts.row_metric`."""
+    """One test row. `source` is "file:line"; scores are of `ReportFacts.row_metric`, higher is better: a loss has a
+    minus. None for what the row does not have: a right answer, answers of the models."""
 
     index: Count
     source: Text
     prompt: Text
-    reference: Text
-    base_answer: Text
-    tuned_answer: Text
+    reference: Text | None
+    base_answer: Text | None
+    tuned_answer: Text | None
     base_score: float
     tuned_score: float
     outcome: Outcome

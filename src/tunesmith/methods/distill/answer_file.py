@@ -66,7 +66,7 @@ class AnswerFile:
         good = 0
         for number, line in enumerate(lines):
             try:
-                told = json.loads(line) if line.endswith(b"\n") else None
+                told: Any = json.loads(line) if line.endswith(b"\n") else None
                 if number == 0:
                     if told != {"identity": self._identity}:
                         return 0

@@ -155,4 +155,7 @@ class DistillSpec(Spec):
         from .logits import OnLogits
         from .policy import OnPolicy
 
-        return {"answers": OnAnswers, "logits": OnLogits, "policy": OnPolicy}[self.on](self)
+        kinds: dict[str, type[OnAnswers | OnLogits | OnPolicy]] = {
+            "answers": OnAnswers, "logits": OnLogits, "policy": OnPolicy,
+        }  # fmt: skip
+        return kinds[self.on](self)
