@@ -141,6 +141,23 @@ def test_near_rows_with_other_answers_are_no_duplicates_and_the_longest_answer_i
     assert told_of == {"near_duplicates": ("f:0 ~ f:1",)}
 
 
+def test_near_rows_that_call_or_think_otherwise_are_no_duplicates() -> None:
+    def calling(place: int, town: str, said: str = "", thought: str = "") -> Example:
+        call = {"id": f"call_{place}", "function": {"name": "weather", "arguments": {"town": town}}}
+        turn = Message(role="assistant", content=said, tool_calls=(call,), reasoning_content=thought)
+        asked = Message(role="user", content=f"{STEM} {STEM} {'so' * place}")
+        return Example(messages=(asked, turn), origin=f"f:{place}")
+
+    def clusters(*made: Example) -> list[tuple[int, tuple[int, ...]]]:
+        return [(c.kept, c.others) for c in repeats.find_repeats(made, 0.8).clusters]
+
+    assert clusters(calling(0, "Oslo"), calling(1, "Rome"), calling(2, "Oslo")) == [(0, (2,))]
+    assert clusters(calling(0, "Oslo", "I look"), calling(1, "Rome", "I look")) == []
+    long = " ".join(f"step{i}" for i in range(9))
+    assert clusters(calling(0, "Oslo", "so", long), calling(1, "Oslo", "so", long[::-1])) == []
+    assert clusters(calling(0, "Oslo", "so", long), calling(1, "Oslo", "so", long)) == [(0, (1,))]
+
+
 def test_near_rows_with_other_labels_are_conflicts() -> None:
     made = [example(STEM, "yes", 0), example(f"Well {STEM}", "no", 1)]
     found = repeats.find_repeats(made, 0.8)

@@ -12,7 +12,8 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.messages import Example
+from ..core.messages import Example, spoken
+from .shingles import mixed
 
 Hashes = NDArray[np.uint64]
 Places = NDArray[np.int64]
@@ -25,22 +26,25 @@ class Keys:
     prompts: Hashes
     """uint64 [N], of the prompts with their tool calls, up to case and white space (`Example.prompt_key`)."""
     answers: Hashes
-    """uint64 [N], of the last answers up to white space."""
+    """uint64 [N], of what is said and called behind the prompts, up to white space and the ids of calls."""
+    thoughts: Hashes
+    """uint64 [N], of the thinking before it; 0 where there is none."""
 
     @staticmethod
     def of(examples: Sequence[Example]) -> Keys:
         """One pass over the rows."""
-        hashes = np.empty((len(examples), 2), dtype=np.uint64)
+        hashes = np.empty((3, len(examples)), dtype=np.uint64)
         for index, example in enumerate(examples):
-            hashes[index] = _hash(example.prompt_key()), _hash(" ".join(example.answer().split()))
-        return Keys(hashes[:, 0].copy(), hashes[:, 1].copy())
+            said, thought = _replied(example)
+            hashes[:, index] = _hash(example.prompt_key()), _hash(said), _hash(thought) if thought else 0
+        return Keys(*hashes)
 
     def __len__(self) -> int:
         return len(self.prompts)
 
     def pick(self, places: Places) -> Keys:
         """Those of some rows."""
-        return Keys(self.prompts[places], self.answers[places])
+        return Keys(self.prompts[places], self.answers[places], self.thoughts[places])
 
     def groups(self) -> Places:
         """A number for each row, int64 [N], equal for equal prompts, from 0 in order of first appearance."""
@@ -50,19 +54,15 @@ class Keys:
         return rank[inverse]
 
     def repeated(self) -> NDArray[np.bool_]:
-        """bool [N]: whether an earlier row has the same prompt and the same answer."""
-        both = np.stack((self.prompts, self.answers), axis=1)
-        _, first = np.unique(both, axis=0, return_index=True)
-        again = np.ones(len(both), dtype=bool)
-        again[first] = False
-        return again
+        """bool [N]: whether an earlier row has the same prompt, the same thinking and the same answer."""
+        return _known_before(self.prompts, self.answers, self.thoughts)
 
     def contradicting(self) -> NDArray[np.bool_]:
-        """bool [N]: whether an earlier row has the same prompt, and none of them the same answer."""
-        _, first = np.unique(self.prompts, return_index=True)
-        again = np.ones(len(self), dtype=bool)
-        again[first] = False
-        return again & ~self.repeated()
+        """bool [N]: whether an earlier row has the same prompt, and none of them the same answer.
+
+        Two ways of thinking that come to one answer do not contradict each other.
+        """
+        return _known_before(self.prompts) & ~_known_before(self.prompts, self.answers)
 
 
 def overlapping(mine: Keys, held_out: Keys) -> tuple[Places, Places]:
@@ -73,6 +73,24 @@ def overlapping(mine: Keys, held_out: Keys) -> tuple[Places, Places]:
     at = np.minimum(np.searchsorted(known, mine.prompts), len(known) - 1)
     found = np.flatnonzero(known[at] == mine.prompts)
     return found, first[at[found]]
+
+
+def _known_before(*columns: Hashes) -> NDArray[np.bool_]:
+    """bool [N]: whether an earlier row has the same numbers in all columns."""
+    together = columns[0]
+    for column in columns[1:]:
+        together = mixed(together) ^ column
+    _, first = np.unique(together, return_index=True)
+    again = np.ones(len(together), dtype=bool)
+    again[first] = False
+    return again
+
+
+def _replied(example: Example) -> tuple[str, str]:
+    """(what is said and called behind the prompt, the thinking before it), each up to white space."""
+    turns = example.reply()
+    said = "\x1e".join(" ".join(spoken(m.content or "").split()) + m.calls() for m in turns)
+    return said, " ".join(" ".join(m.thinking for m in turns).split())
 
 
 def _hash(text: str) -> int:

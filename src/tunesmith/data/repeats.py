@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..core import fingerprints
 from ..core.errors import ContentError
@@ -21,7 +22,7 @@ from .audit import FileFacts, Finding
 from .dedup import Pairs
 from .formats import RowError, detect
 from .keys import Keys
-from .rows import Mapped
+from .rows import Mapped, pick
 from .source import rows
 
 QUESTION_KEYS = ("question", "prompt", "problem", "query", "input", "instruction", "sentence", "text")
@@ -29,13 +30,19 @@ QUESTION_KEYS = ("question", "prompt", "problem", "query", "input", "instruction
 
 
 def row_text(example: Example) -> str:
-    """Every turn but the system's."""
-    return _text(example.messages)
+    """Every turn but the system's, with what is thought and called in it."""
+    told = (m for m in example.messages if m.role not in ("system", "developer"))
+    return "\n".join(part for m in told for part in (m.reasoning_content, m.content, m.calls()) if part)
 
 
 def prompt_text(example: Example) -> str:
     """What stands before the last answer, without the system's turns."""
     return _text(example.prompt())
+
+
+def thinking(example: Example) -> str:
+    """What is thought before the last answer; "" where nothing is told of it."""
+    return example.reply()[0].thinking
 
 
 def _text(messages: Iterable[Message]) -> str:
@@ -75,18 +82,35 @@ def find_repeats(examples: Sequence[Example], threshold: float) -> Repeats:
     """Clusters of rows whose whole texts and whose answers both have a Jaccard index of at least `threshold`.
 
     The answer counts for itself as well because rows of one template often differ in little else: "Weather in Oslo?"
-    and "Weather in Rome?" with their own answers are two examples. An answer of up to three words must be the same.
+    and "Weather in Rome?" with their own answers are two examples. An answer of up to three words must be the same, and
+    so must the tools that are called; what is thought before counts as the answer does.
     """
     pairs = dedup.near_pairs(Mapped(examples, row_text), threshold)
-    answers = Mapped(examples, Example.answer)
-    alike = dedup.jaccard(answers, answers, pairs.left, pairs.right) >= threshold
-    both = zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)
-    alike |= np.array([not answers[i] and not answers[j] for i, j in both], bool)
+    alike = _alike_replies(examples, pairs, threshold)
     labels = dedup.clusters(pairs.where(alike), len(examples))
     members: dict[int, list[int]] = {}
     for index in np.flatnonzero(np.bincount(labels, minlength=len(examples))[labels] > 1).tolist():
         members.setdefault(int(labels[index]), []).append(index)
     return Repeats([_cluster(examples, group) for group in members.values()], pairs.where(~alike))
+
+
+def _alike_replies(examples: Sequence[Example], pairs: Pairs, threshold: float) -> NDArray[np.bool_]:
+    """bool [N]: whether the two rows of each pair call the same, think nearly the same and say nearly the same."""
+    paired, places = np.unique(np.concatenate((pairs.left, pairs.right)), return_inverse=True)
+    left, right = places[: len(pairs)], places[len(pairs) :]
+    sides = (Example.answer, thinking)
+    calls, empty = np.zeros(len(paired), dtype=np.int64), np.zeros((len(sides), len(paired)), dtype=bool)
+    known = {"": 0}
+    for place, row in enumerate(pick(examples, paired)):
+        called = "\x1e".join(m.calls() for m in row.reply()).strip("\x1e")
+        calls[place] = known.setdefault(called, len(known))
+        empty[:, place] = [not side(row) for side in sides]
+    alike: NDArray[np.bool_] = calls[left] == calls[right]
+    for side, none in zip(sides, empty, strict=True):
+        open_ = np.flatnonzero(alike & ~(none[left] & none[right]))
+        texts = Mapped(examples, side)
+        alike[open_] = dedup.jaccard(texts, texts, pairs.left[open_], pairs.right[open_]) >= threshold
+    return alike
 
 
 def _cluster(examples: Sequence[Example], group: list[int]) -> Cluster:
