@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -29,14 +30,19 @@ class Keys:
     """uint64 [N], of what is said and called behind the prompts, up to white space and the ids of calls."""
     thoughts: Hashes
     """uint64 [N], of the thinking before it; 0 where there is none."""
+    tools: Hashes
+    """uint64 [N], of the tools that may be called; 0 where there are none."""
 
     @staticmethod
     def of(examples: Sequence[Example]) -> Keys:
         """One pass over the rows."""
-        hashes = np.empty((3, len(examples)), dtype=np.uint64)
+        hashes = np.empty((4, len(examples)), dtype=np.uint64)
         for index, example in enumerate(examples):
             said, thought = _replied(example)
-            hashes[:, index] = _hash(example.prompt_key()), _hash(said), _hash(thought) if thought else 0
+            hashes[:, index] = (
+                _hash(example.prompt_key()), _hash(said), _hash(thought) if thought else 0,
+                _hash(json.dumps(example.tools, sort_keys=True)) if example.tools else 0,
+            )  # fmt: skip
         return Keys(*hashes)
 
     def __len__(self) -> int:
@@ -44,7 +50,7 @@ class Keys:
 
     def pick(self, places: Places) -> Keys:
         """Those of some rows."""
-        return Keys(self.prompts[places], self.answers[places], self.thoughts[places])
+        return Keys(self.prompts[places], self.answers[places], self.thoughts[places], self.tools[places])
 
     def groups(self) -> Places:
         """A number for each row, int64 [N], equal for equal prompts, from 0 in order of first appearance."""
@@ -54,15 +60,15 @@ class Keys:
         return rank[inverse]
 
     def repeated(self) -> NDArray[np.bool_]:
-        """bool [N]: whether an earlier row has the same prompt, the same thinking and the same answer."""
-        return _known_before(self.prompts, self.answers, self.thoughts)
+        """bool [N]: whether an earlier row has the same tools and prompt, the same thinking and the same answer."""
+        return _known_before(self.prompts, self.tools, self.answers, self.thoughts)
 
     def contradicting(self) -> NDArray[np.bool_]:
-        """bool [N]: whether an earlier row has the same prompt, and none of them the same answer.
+        """bool [N]: whether an earlier row has the same tools and prompt, and none of them the same answer.
 
         Two ways of thinking that come to one answer do not contradict each other.
         """
-        return _known_before(self.prompts) & ~_known_before(self.prompts, self.answers)
+        return _known_before(self.prompts, self.tools) & ~_known_before(self.prompts, self.tools, self.answers)
 
 
 def overlapping(mine: Keys, held_out: Keys) -> tuple[Places, Places]:
