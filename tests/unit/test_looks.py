@@ -126,6 +126,15 @@ def test_the_usual_language_may_be_any_and_change():
     )
 
 
+def test_a_portion_costs_the_same_however_many_rows_came_before(monkeypatch):
+    """What is known of the rows so far is kept up, never counted anew: work on arrays is done at the end alone."""
+    shown, rows = Languages(), [row(i, ENGLISH.format(i)) for i in range(40)]
+    monkeypatch.setattr("tunesmith.data.language.np", None)
+    for portion in portions(rows, size=4):
+        shown.see(portion)
+    assert shown.counts("prompt") == {"en": 40}
+
+
 def test_a_set_of_translations_has_one_language_on_each_side_and_a_mixed_set_no_strangers():
     translations = [row(i, ENGLISH.format(i), SPOKEN["fr"]) for i in range(50)]
     assert not found(translations, Languages())
