@@ -141,6 +141,15 @@ def test_near_rows_with_other_answers_are_no_duplicates_and_the_longest_answer_i
     assert told_of == {"near_duplicates": ("f:0 ~ f:1",)}
 
 
+def test_a_repetition_that_is_longer_for_its_white_space_hides_no_near_row() -> None:
+    said = "it takes about five to seven working days until the parcel comes to your door"
+    made = [example(STEM, said, 0), example(STEM, f"{said}  ", 1), example(f"So {STEM}", said, 2)]
+    found = repeats.find_repeats(made, 0.8)
+    assert [(c.kept, c.others) for c in found.clusters] == [(0, (1, 2))]
+    told_of = codes(repeats.near_duplicates(found, made, Keys.of(made), 0.8, "report"))
+    assert told_of == {"near_duplicates": ("f:2 ~ f:0",)}
+
+
 def test_near_rows_that_call_or_think_otherwise_are_no_duplicates() -> None:
     def calling(place: int, town: str, said: str = "", thought: str = "") -> Example:
         call = {"id": f"call_{place}", "function": {"name": "weather", "arguments": {"town": town}}}

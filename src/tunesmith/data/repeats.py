@@ -114,7 +114,8 @@ def _alike_replies(examples: Sequence[Example], pairs: Pairs, threshold: float) 
 
 
 def _cluster(examples: Sequence[Example], group: list[int]) -> Cluster:
-    kept = max(group, key=lambda i: (len(examples[i].answer()), -i))
+    """White space counts for nothing, as in `Keys`: so the row that is kept repeats none exactly."""
+    kept = max(group, key=lambda i: (len(" ".join(examples[i].answer().split())), -i))
     return Cluster(kept, tuple(i for i in group if i != kept))
 
 
@@ -123,7 +124,7 @@ def near_duplicates(
 ) -> Iterator[Finding]:
     """Rows beside which a near one is kept. Exact repetitions are told as `duplicate_rows`, unless they are dropped."""
     exact = set() if policy == "drop" else set(np.flatnonzero(keys.repeated()).tolist())
-    rows_ = {i: kept for i, kept in sorted(repeats.superfluous.items()) if i not in exact and kept not in exact}
+    rows_ = {i: kept for i, kept in sorted(repeats.superfluous.items()) if i not in exact}
     if not rows_:
         return
     groups = [c for c in repeats.clusters if rows_.keys() & {*c.others}]
