@@ -14,7 +14,8 @@ import tiny
 from tunesmith.cli import show
 from tunesmith.core.messages import Example, Message
 from tunesmith.data.check_system import SystemPrompts
-from tunesmith.data.diversity import EXCERPT, SHOWN, DiversityLook, _nearness
+from tunesmith.data.diversity import SHOWN, DiversityLook, _nearness
+from tunesmith.data.excerpt import LONGEST
 from tunesmith.data.language import Identifier, Languages
 from tunesmith.data.lengths import Lengths
 from tunesmith.data.load import load
@@ -250,7 +251,7 @@ def test_excerpts_are_short_and_hold_no_personal_data():
     texts = [f"{TOPICS['cards'].format(thing)} Write to anna.berg@example.org{' now' * 40}" for thing in THINGS * 4]
     shown = about(texts)
     assert shown.odd
-    assert all(len(s.excerpt) <= EXCERPT and "example.org" not in s.excerpt for s in (*shown.odd, *shown.typical))
+    assert all(len(s.excerpt) <= LONGEST and "example.org" not in s.excerpt for s in (*shown.odd, *shown.typical))
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,8 @@ def audit(facts: dict[str, Any]) -> None:
         )
         if places:
             out.print(f"  rows: {escape(places)}")
+        if finding["example"]:
+            out.print(f"  such as: {escape(finding['example'])}")
         out.print(f"  mend: {escape(finding['mend'])}")
     out.print()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
@@ -20,6 +21,11 @@ LEAKAGE = {
 """The codes whose rows are counted as repeating each other, or held-out rows."""
 
 
+def place_of(text: str) -> str:
+    """The row that an entry of a finding's `rows` is about: `a` of `a ~ b` and of `a = b`."""
+    return re.split(" [=~] ", text)[0]
+
+
 @dataclass(frozen=True)
 class Finding:
     """One kind of trouble: how often, where, and how to mend it. `rows` are all places (`file:line`)."""
@@ -30,6 +36,7 @@ class Finding:
     mend: str
     rows: tuple[str, ...] = ()
     example: str = ""
+    """The beginning of the first row, or the first clusters of rows; personal data is masked."""
     waived: str = ""
     """The reason for which it does not block, where the recipe waives it."""
     kind: str = ""

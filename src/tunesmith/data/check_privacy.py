@@ -12,6 +12,7 @@ from ..core.messages import Example
 from .audit import Finding, Severity
 from .pii import SECRET_KINDS, Hit, Known, mask
 from .pii import find as by_shape
+from .pii.mask import Find
 from .pii.names import Names
 from .pii.rows import find_in_rows, mask_row
 from .rows import Joined, RowStore, pick
@@ -37,6 +38,11 @@ class Privacy:
     names: Names | None = None
     """What finds names and places too; None finds by shape alone."""
     known: dict[str, Known] = field(default_factory=dict)
+
+    @property
+    def find(self) -> Find:
+        """What finds: by shape, and names too where they are asked for."""
+        return self.names.find if self.names else by_shape
 
     def apply(self, examples: Sequence[Example], *, train: bool) -> tuple[Sequence[Example], list[Finding]]:
         """The rows to go on with, and what was found. Held-out rows are never dropped: they are reported instead."""
@@ -67,10 +73,9 @@ class Privacy:
 
     def _masked(self, example: Example) -> Example:
         name = example.metadata.get(self.subject) if self.subject else None
-        find = self.names.find if self.names else by_shape
         if name is None:
-            return mask_row(example, find=find)[0]
-        masked, self.known[str(name)] = mask_row(example, self.known.get(str(name)), find)
+            return mask_row(example, find=self.find)[0]
+        masked, self.known[str(name)] = mask_row(example, self.known.get(str(name)), self.find)
         return masked
 
 

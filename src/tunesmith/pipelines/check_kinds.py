@@ -21,6 +21,7 @@ from ..data.audit import Audit, Finding, TokenFacts
 from ..data.check_privacy import personal_data
 from ..data.config import SourceSpec
 from ..data.diversity import DiversityLook
+from ..data.illustrate import Shelf, illustrated
 from ..data.keys import Keys, overlapping
 from ..data.kinds import better, joined, worse
 from ..data.language import Languages
@@ -65,10 +66,11 @@ def all_rows(files: Sequence[Loaded]) -> Sequence[Row]:
 
 def audit_kind(spec: RunSpec, train: Sequence[Loaded], test: Loaded | None, tokenizer: Any, limit: int) -> Audit:
     """Findings and figures of files of one kind; `limit` is the longest sequence in tokens."""
-    audit, kind = Audit(), kind_of(train)
+    audit, kind, shelf = Audit(), kind_of(train), Shelf()
     for loaded, role, source in _told(spec, train, test):
         audit.files.append(checks.file_facts(loaded, source.path, role))
         audit.findings += checks.bad_rows(loaded)
+        shelf.add(loaded.records)
         audit.findings += personal_data(Mapped(loaded.records, joined))
     rows = all_rows(train)
     why = f"rows of kind '{kind}' are for {METHODS[kind]}, which this version does not train yet"
@@ -83,6 +85,7 @@ def audit_kind(spec: RunSpec, train: Sequence[Loaded], test: Loaded | None, toke
     audit.diversity = diversity.result().as_json()
     audit.findings += kind_checks.OF_KIND[kind](rows) if kind in kind_checks.OF_KIND else ()
     _tokens(rows, tokenizer, limit, audit)
+    audit.findings = illustrated(audit.findings, shelf)
     return audit
 
 

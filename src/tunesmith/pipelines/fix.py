@@ -17,7 +17,7 @@ import orjson
 from ..core import files
 from ..core.errors import ConflictError, ContentError, UsageError
 from ..core.messages import Kind, Row
-from ..data.audit import Audit
+from ..data.audit import Audit, place_of
 from ..data.formats import Format, RowError, named, table
 from ..data.kinds import better
 from ..data.labels import label_counts, meant_labels
@@ -25,7 +25,6 @@ from ..data.load import Loaded, load, raw_rows
 from ..data.mend import CHANGING, DROPPING, LostError, mended
 from ..data.raw import LIMITS
 from ..data.rows import Mapped
-from ..data.shown import place_of
 from .check import Checked, Request, check_files
 from .convert import as_json
 

@@ -24,6 +24,7 @@ from ..data.curriculum import Curriculum, curriculum
 from ..data.diversity import DiversityLook
 from ..data.fitting import Fitting
 from ..data.hub import local
+from ..data.illustrate import Shelf, illustrated
 from ..data.language import Languages
 from ..data.lengths import Lengths
 from ..data.load import Loaded, Reader, load
@@ -144,7 +145,7 @@ class _Preparation:
     ):  # fmt: skip
         self.reader, self.sink = reader, sink
         self.spec, self.tokenizer, self.folder, self.keep_tokens = spec, tokenizer, folder, keep_tokens
-        self.audit = Audit()
+        self.audit, self.shelf = Audit(), Shelf()
         names = spec.data.names.build() if spec.data.names else None
         self.privacy = Privacy(spec.data.personal_data, spec.data.subject, names)
         self.max_length = length_limit(spec, base)
@@ -155,7 +156,9 @@ class _Preparation:
         with stage(self.sink, "reading"):
             training = self._training()
         with Encoding(self.spec.base, self.tokenizer, training.examples) as encoding:
-            return self._rows(training, encoding)
+            made = self._rows(training, encoding)
+        self.audit.findings = illustrated(self.audit.findings, self.shelf, self.privacy.find)
+        return made
 
     def _rows(self, training: Training, encoding: Encoding) -> tuple[Rows, list[int], Rows, Rows]:
         """`rows`, where the training rows are read and their tokens are being made."""
@@ -233,7 +236,8 @@ class _Preparation:
         except UsageError as error:  # an unknown format's name: here it stands in a recipe, not on the command line
             raise ContentError(error.what, where=f"data.{role}", mend=error.mend) from None
         self.audit.files.append(checks.file_facts(loaded, source.path, role))
-        self.audit.findings += checks.bad_rows(loaded)
+        self.audit.findings += checks.bad_rows(loaded, self.privacy.find)
+        self.shelf.add(loaded.records)
         # Before all else that looks at rows: two prompts that masking makes equal are equal to the model.
         with stage(self.sink, "personal data"):
             examples, findings = self.privacy.apply(loaded.require_supervised(), train=role == "train")
