@@ -167,6 +167,21 @@ def test_near_rows_that_call_or_think_otherwise_are_no_duplicates() -> None:
     assert clusters(calling(0, "Oslo", "so", long), calling(1, "Oslo", "so", long)) == [(0, (1,))]
 
 
+def test_the_largest_clusters_are_shown_with_their_rows() -> None:
+    subjects = ("my parcel", "the garden door", "our winter boots", "that blue kettle", "his old piano", "a spare key")
+    made = []
+    for number, subject in enumerate(subjects):
+        asked = f"please tell me in which week of the coming month {subject} is to be sent to the house of my aunt"
+        made += [
+            example(f"{asked}{' now' * copy}", "yes", f"{number}{copy}") for copy in range(12 if number == 3 else 2)
+        ]
+    found = repeats.find_repeats(made, 0.8)
+    [finding] = repeats.near_duplicates(found, made, Keys.of(made), 0.8, "report")
+    shown = finding.example.split("; ")
+    assert shown[0] == ", ".join(f"f:3{copy}" for copy in range(8)) + " and 4 more"
+    assert shown[1:] == [f"f:{number}0, f:{number}1" for number in (0, 1, 2, 4)]
+
+
 def test_near_rows_with_other_labels_are_conflicts() -> None:
     made = [example(STEM, "yes", 0), example(f"Well {STEM}", "no", 1)]
     found = repeats.find_repeats(made, 0.8)
@@ -244,7 +259,7 @@ def test_repeats_are_dropped_on_demand_and_change_the_fingerprint(tmp_path: Path
     report, drop = done(tmp_path, train), done(tmp_path, train, near_duplicates="drop")
     assert (len(report.train.examples), len(drop.train.examples)) == (33, 31)
     assert codes(report.audit.findings)["near_duplicates"] == ("train.jsonl:32 ~ train.jsonl:31",)
-    assert codes(report.audit.findings)["duplicate_rows"] == ("train.jsonl:33",)
+    assert codes(report.audit.findings)["duplicate_rows"] == ("train.jsonl:33 = train.jsonl:31",)
     assert len(codes(drop.audit.findings)["near_duplicates_dropped"]) == 2
     assert report.data_fingerprint != drop.data_fingerprint
 

@@ -36,9 +36,10 @@ def bad_rows(loaded: Loaded, find: Find = by_shape) -> Iterator[Finding]:
 
 
 def duplicates(examples: Sequence[Example], keys: Keys) -> Iterator[Finding]:
-    """Rows that say the same again, and rows that answer the same prompt differently."""
+    """Rows that say the same again, and rows that answer the same prompt differently; each beside the first such."""
     same, differing = (
-        [examples[i].origin for i in np.flatnonzero(rows).tolist()] for rows in (keys.repeated(), keys.contradicting())
+        [f"{examples[i].origin} = {examples[int(first[i])].origin}" for i in np.flatnonzero(rows).tolist()]
+        for rows, first in ((keys.repeated(), keys.same()), (keys.contradicting(), keys.asked()))
     )
     if same:
         yield Finding(

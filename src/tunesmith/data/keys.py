@@ -61,14 +61,22 @@ class Keys:
 
     def repeated(self) -> NDArray[np.bool_]:
         """bool [N]: whether an earlier row has the same tools and prompt, the same thinking and the same answer."""
-        return _known_before(self.prompts, self.tools, self.answers, self.thoughts)
+        return _later(self.same())
+
+    def same(self) -> Places:
+        """int64 [N]: the first row with the same tools, prompt, thinking and answer; most often the row itself."""
+        return _first(self.prompts, self.tools, self.answers, self.thoughts)
+
+    def asked(self) -> Places:
+        """int64 [N]: the first row with the same tools and prompt."""
+        return _first(self.prompts, self.tools)
 
     def contradicting(self) -> NDArray[np.bool_]:
         """bool [N]: whether an earlier row has the same tools and prompt, and none of them the same answer.
 
         Two ways of thinking that come to one answer do not contradict each other.
         """
-        return _known_before(self.prompts, self.tools) & ~_known_before(self.prompts, self.tools, self.answers)
+        return _later(self.asked()) & ~_later(_first(self.prompts, self.tools, self.answers))
 
 
 def overlapping(mine: Keys, held_out: Keys) -> tuple[Places, Places]:
@@ -81,15 +89,19 @@ def overlapping(mine: Keys, held_out: Keys) -> tuple[Places, Places]:
     return found, first[at[found]]
 
 
-def _known_before(*columns: Hashes) -> NDArray[np.bool_]:
-    """bool [N]: whether an earlier row has the same numbers in all columns."""
+def _first(*columns: Hashes) -> Places:
+    """int64 [N]: the first row that has the same numbers in all columns."""
     together = columns[0]
     for column in columns[1:]:
         together = mixed(together) ^ column
-    _, first = np.unique(together, return_index=True)
-    again = np.ones(len(together), dtype=bool)
-    again[first] = False
-    return again
+    _, first, inverse = np.unique(together, return_index=True, return_inverse=True)
+    return first[inverse]
+
+
+def _later(first: Places) -> NDArray[np.bool_]:
+    """bool [N]: whether that first row is an earlier one."""
+    later: NDArray[np.bool_] = first < np.arange(len(first))
+    return later
 
 
 def _replied(example: Example) -> tuple[str, str]:

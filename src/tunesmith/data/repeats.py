@@ -29,6 +29,10 @@ QUESTION_KEYS = ("question", "prompt", "problem", "query", "input", "instruction
 """Where benchmarks keep what is asked, the first that a row has."""
 
 
+CLUSTERS, MEMBERS = 5, 8
+"""How many clusters are shown, the largest first, and how many rows of each."""
+
+
 def row_text(example: Example) -> str:
     """Every turn but the system's, with what is thought and called in it."""
     told = (m for m in example.messages if m.role not in ("system", "developer"))
@@ -133,7 +137,7 @@ def near_duplicates(
         f"row nearly repeats another (threshold {threshold:g}); {len(groups)} cluster{'s' if len(groups) > 1 else ''}, "
         f"the largest of {len(largest.others) + 1} rows; the longest answer of each is kept"
     )
-    shown = ", ".join(examples[i].origin for i in sorted((largest.kept, *largest.others))[:10])
+    shown = "; ".join(_told(cluster, examples) for cluster in sorted(groups, key=lambda c: -len(c.others))[:CLUSTERS])
     places = tuple(f"{examples[i].origin} ~ {examples[kept].origin}" for i, kept in rows_.items())
     if policy == "drop":
         yield Finding(
@@ -142,6 +146,13 @@ def near_duplicates(
     else:
         mend = "look at them; data.near_duplicates: drop leaves all but one of each cluster out"
         yield Finding("near_duplicates", "warn", message, mend, places, shown)
+
+
+def _told(cluster: Cluster, examples: Sequence[Example]) -> str:
+    """The rows of a cluster, the first of them by their places."""
+    members = sorted((cluster.kept, *cluster.others))
+    more = f" and {len(members) - MEMBERS} more" if len(members) > MEMBERS else ""
+    return ", ".join(examples[i].origin for i in members[:MEMBERS]) + more
 
 
 def near_conflicts(repeats: Repeats, examples: Sequence[Example], keys: Keys) -> Iterator[Finding]:
