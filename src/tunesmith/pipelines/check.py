@@ -21,10 +21,9 @@ from ..data.source import rows as source_rows
 from ..data.template import PLAIN_TEMPLATE, TemplateError
 from ..models.find import find
 from ..models.refs import DEFAULT, Base
-from ..models.size import Size
 from ..models.tokenizer import tokenizer as load_tokenizer
 from .check_kinds import Part, all_rows, audit_kind, parts
-from .forecast import forecast
+from .forecast import of_audit
 from .prepare import Prepared, blocked, length_limit, prepare
 from .read_recipe import placed, read_recipe
 from .recipe import RunSpec
@@ -85,10 +84,8 @@ class Checked:
         return facts
 
     def _forecast(self) -> dict[str, Any] | None:
-        tokens = self.audit.tokens
-        if not self.trainable or not tokens or not tokens.rows:
-            return None
-        return forecast(self.spec, Size.of(self.base), tokens, self._times_larger()).as_json()
+        made = of_audit(self.spec, self.base, self.audit, self._times_larger()) if self.trainable else None
+        return made.as_json() if made else None
 
     def _times_larger(self) -> float:
         """How many times the rows of the sample the training files have."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +212,9 @@ class _Preparation:
         self.audit.tokens = TokenFacts.of(rows.sizes)
         sources = training.sources[np.array([kept[place] for place in seen], dtype=np.int64)]
         self.audit.mixture = mixture([source.path for source in data.train], sources, repeats, lengths)
+        if self.audit.lengths:
+            epoch = sum(source.tokens for source in self.audit.mixture)
+            self.audit.lengths = replace(self.audit.lengths, tokens_per_epoch=epoch)
         if not seen and not self.audit.blocking:
             self.audit.add(Finding("no_rows", "block", "no training row is left", "give more rows"))
         return rows, repeats
