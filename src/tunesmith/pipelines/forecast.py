@@ -85,6 +85,12 @@ def of_audit(spec: RunSpec, base: Base, audit: Audit, times_larger: float = 1.0)
     return forecast(spec, Size.of(base), tokens, times_larger, epoch if audit.mixture else None)
 
 
+def audited(spec: RunSpec, base: Base, audit: Audit, times_larger: float = 1.0) -> dict[str, Any]:
+    """The audit as `data-audit.json` holds it, with the forecast."""
+    made = of_audit(spec, base, audit, times_larger)
+    return audit.as_json() | {"forecast": made.as_json() if made else None}
+
+
 def forecast(
     spec: RunSpec, size: Size, tokens: TokenFacts, times_larger: float = 1.0, epoch: int | None = None
 ) -> Forecast:
