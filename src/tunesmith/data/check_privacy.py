@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from ..core.events import Sink, counted, silent
 from ..core.messages import Example
 from .audit import Finding, Severity
 from .pii import SECRET_KINDS, Hit, Known, mask
@@ -44,13 +45,17 @@ class Privacy:
         """What finds: by shape, and names too where they are asked for."""
         return self.names.find if self.names else by_shape
 
-    def apply(self, examples: Sequence[Example], *, train: bool) -> tuple[Sequence[Example], list[Finding]]:
+    def apply(
+        self, examples: Sequence[Example], *, train: bool, sink: Sink = silent
+    ) -> tuple[Sequence[Example], list[Finding]]:
         """The rows to go on with, and what was found. Held-out rows are never dropped: they are reported instead."""
         policy: Policy = "report" if self.policy == "drop" and not train else self.policy
         found: dict[str, list[str]] = {}
         shown: dict[str, str] = {}
         troubled: list[int] = []
-        for index, pieces in find_in_rows(examples, self.names.find if self.names else None):
+        for index, pieces in find_in_rows(
+            counted(examples, sink, "rows searched", len(examples)), self.names.find if self.names else None
+        ):
             troubled.append(index)
             origin = examples[index].origin
             for text, hits in pieces:

@@ -153,8 +153,7 @@ class _Preparation:
 
     def rows(self) -> tuple[Rows, list[int], Rows, Rows]:
         """(training rows, how often each is seen, validation rows, test rows)."""
-        with stage(self.sink, "reading"):
-            training = self._training()
+        training = self._training()
         with Encoding(self.spec.base, self.tokenizer, training.examples) as encoding:
             made = self._rows(training, encoding)
         self.audit.findings = illustrated(self.audit.findings, self.shelf, self.privacy.find)
@@ -228,14 +227,16 @@ class _Preparation:
         ]
         examples = parts[0] if len(parts) == 1 else Joined(parts)
         origins = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-        return Training(examples, np.concatenate(repeats).astype(np.int64), origins)
+        with stage(self.sink, "keys"):
+            return Training(examples, np.concatenate(repeats).astype(np.int64), origins)
 
     def _one_file(self, source: SourceSpec, role: str) -> Sequence[Example]:
         try:
-            loaded: Loaded = load(
-                local(source.path), format=source.format, limit=source.limit, columns=source.columns,
-                assistant=source.assistant, reader=self.reader, sink=self.sink,
-            )  # fmt: skip
+            with stage(self.sink, "reading"):
+                loaded: Loaded = load(
+                    local(source.path), format=source.format, limit=source.limit, columns=source.columns,
+                    assistant=source.assistant, reader=self.reader, sink=self.sink,
+                )  # fmt: skip
         except UsageError as error:  # an unknown format's name: here it stands in a recipe, not on the command line
             raise ContentError(error.what, where=f"data.{role}", mend=error.mend) from None
         self.audit.files.append(checks.file_facts(loaded, source.path, role))
@@ -243,7 +244,7 @@ class _Preparation:
         self.shelf.add(loaded.records)
         # Before all else that looks at rows: two prompts that masking makes equal are equal to the model.
         with stage(self.sink, "personal data"):
-            examples, findings = self.privacy.apply(loaded.require_supervised(), train=role == "train")
+            examples, findings = self.privacy.apply(loaded.require_supervised(), train=role == "train", sink=self.sink)
         self.audit.findings += findings
         return examples
 
