@@ -13,7 +13,8 @@ from .lengths import Lengths
 from .tokens import Sizes
 
 Severity = Literal["block", "warn", "info"]
-SHOWN = 5
+_BESIDE = re.compile(r"(.+?:\d+) [=~] .*:\d+$", re.DOTALL)
+"""A place beside another; the names of files may hold anything."""
 DUPLICATES = {"exact": ("duplicate_rows",), "near": ("near_duplicates", "near_duplicates_dropped")}
 LEAKAGE = {
     "exact": ("overlap", "overlap_dropped", "overlap_held_out"), "near": ("near_leakage", "near_leakage_dropped"),
@@ -23,7 +24,8 @@ LEAKAGE = {
 
 def place_of(text: str) -> str:
     """The row that an entry of a finding's `rows` is about: `a` of `a ~ b` and of `a = b`."""
-    return re.split(" [=~] ", text)[0]
+    beside = _BESIDE.match(text)
+    return beside[1] if beside else text
 
 
 @dataclass(frozen=True)
