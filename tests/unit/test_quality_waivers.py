@@ -19,6 +19,7 @@ from tunesmith.data.json_answers import JsonAnswers
 from tunesmith.data.keys import Keys
 from tunesmith.data.labels import Labels, label_counts
 from tunesmith.data.look import Look, portions
+from tunesmith.pipelines.check import Request, check_files
 from tunesmith.pipelines.prepare import Prepared, prepare
 from tunesmith.pipelines.read_recipe import read_recipe
 from tunesmith.pipelines.recipe import RunSpec
@@ -246,6 +247,28 @@ def test_benchmarks_without_questions_or_without_a_file_are_errors(tmp_path: Pat
         repeats.benchmark(Path(written(tmp_path, "b.jsonl", [{"id": 1}])))
     with pytest.raises(MissingError):
         repeats.benchmark(tmp_path / "absent.jsonl")
+
+
+def test_loose_files_name_validation_and_benchmarks_too(tmp_path: Path) -> None:
+    train = Path(written(tmp_path, "train.jsonl", [*PLAIN, asked(STEM)]))
+    validation = Path(written(tmp_path, "v.jsonl", [PLAIN[2]]))
+    benches = [Path(written(tmp_path, f"b{i}.jsonl", [{"question": q}])) for i, q in enumerate((STEM, "so?"))]
+    audit = check_files(Request([train], validation=validation, benchmarks=benches)).audit
+    places = {place for f in audit.findings if f.code == "overlap" for place in f.rows}
+    assert places == {"train.jsonl:3 = v.jsonl:1", "train.jsonl:31 = b0.jsonl:1"}
+    assert [f.role for f in audit.files] == ["train", "validation", "benchmark", "benchmark"]
+
+
+def test_a_row_that_overlaps_the_test_may_be_near_validation_and_in_a_benchmark_too(tmp_path: Path) -> None:
+    train = [*PLAIN, asked(STEM)]
+    written(tmp_path, "v.jsonl", [asked(f"{STEM} now")])
+    benchmarks = [written(tmp_path, "b.jsonl", [{"question": STEM}])]
+    more = {"validation": str(tmp_path / "v.jsonl"), "benchmarks": benchmarks}
+    found = done(tmp_path, train, [asked(STEM)], **more).audit.findings
+    places = {(f.code, place) for f in found for place in f.rows}
+    assert ("overlap", "train.jsonl:31 = test.jsonl:1") in places
+    assert ("overlap", "train.jsonl:31 = b.jsonl:1") in places
+    assert ("near_leakage", "train.jsonl:31 ~ v.jsonl:1") in places
 
 
 def test_benchmark_paths_start_at_the_recipe(tmp_path: Path) -> None:

@@ -41,6 +41,8 @@ class Request:
     assistant: str | None = None
     quick: bool = False
     """Look at a sample of the rows."""
+    validation: Path | None = None
+    benchmarks: Sequence[Path] = ()
 
     def spec(self) -> RunSpec:
         """The files as training rows of one recipe with default settings."""
@@ -50,7 +52,10 @@ class Request:
             named(self.format)
         train = tuple(self._source(file) for file in self.files)
         test = self._source(self.test) if self.test else None
-        return RunSpec(data=DataSpec(train=train, validation=0.0, test=test), base=self.base or DEFAULT)
+        validation = self._source(self.validation) if self.validation else 0.0
+        benchmarks = tuple(map(str, self.benchmarks))
+        data = DataSpec(train=train, validation=validation, test=test, benchmarks=benchmarks)
+        return RunSpec(data=data, base=self.base or DEFAULT)
 
     def _source(self, file: Path) -> SourceSpec:
         return SourceSpec(

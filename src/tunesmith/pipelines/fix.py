@@ -127,7 +127,7 @@ def require_possible(request: Request, out: Path) -> Path:
     if len(request.files) != 1:
         raise UsageError("--fix mends one file at a time", mend="name one file")
     file = request.files[0]
-    if request.test and request.test.name == file.name:
+    if any(other and other.name == file.name for other in (request.test, request.validation)):
         raise UsageError(
             f"both files are called {file.name}, and findings name rows by file and line", mend="rename or copy one"
         )
