@@ -171,7 +171,13 @@ def test_rows_without_the_system_prompt_of_the_others_are_found():
     finding = found(rows, SystemPrompts())["system_prompt_absent"]
     assert (finding.severity, finding.count, finding.rows[:2]) == ("warn", 10, ("f.jsonl:0", "f.jsonl:10"))
     few = [row(i, f"question {i}", system="Be brief." if i < 40 else "") for i in range(100)]
-    assert not found(few, SystemPrompts())
+    mixed = found(few, SystemPrompts())["system_prompt_absent"]
+    assert (mixed.severity, mixed.count, mixed.rows[-1]) == ("info", 40, "f.jsonl:39")
+    assert "has a system prompt: 40 of 100" in mixed.message
+    little = [row(i, f"question {i}", system="Be brief." if i else "") for i in range(9)]
+    assert found(little, SystemPrompts())["system_prompt_absent"].rows == ("f.jsonl:0",)
+    assert not found([row(i, f"question {i}") for i in range(100)], SystemPrompts())
+    assert not found(little[1:], SystemPrompts())
 
 
 def test_a_rare_system_prompt_beside_a_usual_one_is_found():
