@@ -56,7 +56,7 @@ def _cap(cap: CapFacts) -> str:
 
 def _forecast_items(facts: ForecastFacts) -> list[tuple[str, str]]:
     memory = ", ".join(f"{size / 1e9:.2g} GB in {name}" for name, size in facts.memory.items())
-    cpu, gpu = (" to ".join(map(roughly, seconds)) for seconds in (facts.cpu_seconds, facts.gpu_seconds))
+    cpu, gpu = (" to ".join(dict.fromkeys(map(roughly, seconds))) for seconds in (facts.cpu_seconds, facts.gpu_seconds))
     return [
         ("Forecast: work", f"{facts.tokens:,} tokens in all, {facts.operations:.1e} operations, "
          f"{facts.trained_parameters:,} of {facts.parameters:,} weights trained"),
