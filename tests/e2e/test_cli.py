@@ -69,7 +69,11 @@ def test_run_writes_every_file_of_a_run(trained: Path) -> None:
 
 
 def test_run_json_and_the_audit_say_which_rows_these_were(trained: Path) -> None:
-    train, test = (f["root"] for f in _read(trained / "data-audit.json")["files"])
+    audit = _read(trained / "data-audit.json")
+    train, test = (f["root"] for f in audit["files"])
+    assert audit["forecast"]["tokens"] > audit["lengths"]["tokens_per_epoch"] > 0
+    page = (trained / "report.html").read_text("utf-8")
+    assert all(title in page for title in ("Tokens per epoch", "Forecast: work", "What the prompts are about"))
     used = _read(trained / "run.json")["data_root"]
     assert len({train, test, used}) == 3, "the validation share is not trained on"
     assert all(len(root) == 64 for root in (train, test, used))

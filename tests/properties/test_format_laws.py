@@ -132,6 +132,63 @@ def test_what_a_format_is_said_to_hold_it_holds(name: str, rows: st.SearchStrate
     assert named(name).parse(through_json(exported(named(name), row))) == row
 
 
+RAW: dict[str, dict[str, Any]] = {
+    "chat": {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]},
+    "prompt_completion": {"prompt": "q", "completion": "a"},
+    "instruction": {"instruction": "q", "input": "", "output": "a"},
+    "sharegpt": {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]},
+    "question_answer": {"question": "q", "answer": "a"},
+    "transcript": {"transcript": "Customer: q\nAgent: a"},
+    "text": {"text": "t"},
+    "preference": {"prompt": "q", "chosen": "a", "rejected": "b"},
+    "openai_preference": {
+        "input": {"messages": [{"role": "user", "content": "q"}]},
+        "preferred_output": [{"role": "assistant", "content": "a"}],
+        "non_preferred_output": [{"role": "assistant", "content": "b"}],
+    },
+    "kto": {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "label": True},
+    "reinforcement": {"prompt": "q", "reference_answer": "a"},
+}  # fmt: skip
+beside = st.dictionaries(st.sampled_from(["id", "source", "lang"]), scalars | letters, max_size=3)
+
+
+def leaves(value: Any) -> set[str]:
+    """Every scalar of a JSON value but null, with its key."""
+    if isinstance(value, dict):
+        found = ({f"{key}={leaf}" if not isinstance(v, dict | list) else leaf for leaf in leaves(v)}
+                 for key, v in value.items())  # fmt: skip
+    elif isinstance(value, list):
+        found = (leaves(item) for item in value)
+    else:
+        return set() if value is None else {repr(value)}
+    return set().union(*found)
+
+
+@pytest.mark.parametrize("name", RAW)
+@given(extra=beside, inner=beside, metadata=st.none() | scalars | letters | beside)
+@example(extra={"id": 1}, inner={"id": 3}, metadata={"id": 2})
+@example(extra={}, inner={}, metadata="crawled in May")
+def test_reading_and_writing_lose_no_value_beside_the_row(
+    name: str, extra: dict[str, Any], inner: dict[str, Any], metadata: Any
+) -> None:
+    """Of what is not the row itself each value is there after reading, and after writing and reading again."""
+    raw, format = RAW[name] | extra | ({"metadata": metadata} if metadata is not None else {}), named(name)
+    given_ = leaves(extra) | leaves({"metadata": metadata})
+    if name == "openai_preference":
+        raw = raw | {"input": raw["input"] | inner}
+        given_ |= leaves(inner)
+    try:
+        row: Any = format.parse(raw)
+    except RowError:
+        assert name == "openai_preference"
+        assert inner, "refused for two values under one key alone"
+        return
+    held = row.fields if isinstance(row, Prompt) else row.metadata
+    assert leaves(held) >= given_
+    again: Any = format.parse(through_json(exported(format, row)))
+    assert again == row
+
+
 @given(
     questions=st.lists(st.from_regex(r"[a-z]{1,9}( [a-z]{1,9}){0,3}\n?[a-z]", fullmatch=True), min_size=2, max_size=6)
 )

@@ -107,7 +107,7 @@ def repeated(rows: list[Any]) -> list[Any]:
 
 def test_duplicates_of_pairs_have_both_answers_alike() -> None:
     rows = [pair("q", "a", "b", "f:1"), pair("q", "a", "c", "f:2"), pair("Q ", "a", "b", "f:3")]
-    assert [f.rows for f in repeated(rows)] == [("f:3",)]
+    assert [f.rows for f in repeated(rows)] == [("f:3 = f:1",)]
 
 
 def test_pairs_are_audited_like_other_rows(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_pairs_are_audited_like_other_rows(tmp_path: Path) -> None:
     facts = checked.audit.as_json()
     places = {f["code"]: f["rows"] for f in facts["findings"]}
     assert places["bad_row"] == ["pairs.jsonl:122"]
-    assert places["duplicate_rows"] == ["pairs.jsonl:121"]
+    assert places["duplicate_rows"] == ["pairs.jsonl:121 = pairs.jsonl:4"]
     assert places["overlap"] == ["pairs.jsonl:6 = test.jsonl:1"]
     assert places["personal_data"] == ["pairs.jsonl:8"]
     assert places["broken_encoding"] == ["pairs.jsonl:12"]

@@ -147,6 +147,37 @@ def test_a_mend_that_makes_rows_equal_is_followed_by_another_round(tmp_path: Pat
     assert (done.changed, done.dropped) == (0, 1)
 
 
+def calling(town: str, number: int = 0, **more: Any) -> Json:
+    """A row whose answer is a call and nothing else; the call's id is another in each row."""
+    made = {"name": "weather", "arguments": json.dumps({"town": town})}
+    call = {"id": f"call_{number}", "type": "function", "function": made}
+    turns = row("What is the weather like where my sister lives these days?", "")["messages"][:2]
+    return {"messages": [*turns, {"role": "assistant", "tool_calls": [call], **more}]}
+
+
+def thinking(thought: str) -> Json:
+    turns = row("How many parcels are six parcels and seven parcels of the same kind?", "13")["messages"]
+    turns[-1]["reasoning_content"] = thought
+    return {"messages": turns}
+
+
+def test_answers_that_call_or_think_otherwise_are_no_repetitions(tmp_path: Path) -> None:
+    """A call is an answer though nothing is said; two ways of thinking that come to one answer are two rows."""
+    called = [calling(town, number) for number, town in enumerate(TOWNS)]
+    thoughts = "I add six to seven, which makes thirteen", "Twice six is twelve; one more than that is the sum"
+    thought = [thinking(text) for text in thoughts]
+    again = [calling(TOWNS[2], 77), thinking(thoughts[0])]
+    file = written(tmp_path / "in.jsonl", [*good(30), *called, *thought, *again])
+    told = {f.code: f.rows for f in check_files(Request([file])).audit.findings}
+    assert [place.partition(" ")[0] for place in told["duplicate_rows"]] == ["in.jsonl:41", "in.jsonl:42"]
+    assert [place.partition(" ")[0] for place in told["conflicting_answers"]] == [
+        f"in.jsonl:{i}" for i in range(32, 39)
+    ]
+    done = fixed(file, tmp_path / "out.jsonl")
+    assert (done.dropped, done.done) == (2, {"duplicate_rows": 2})
+    assert lines(tmp_path / "out.jsonl")[30:] == [*called, *thought]
+
+
 def test_a_row_whose_better_twin_leaks_stays(tmp_path: Path) -> None:
     asked = "which of the two parcels that I ordered from you on the first of May will come to my door before Friday"
     longer = row(asked, "the larger one of the two will come on Thursday in the morning before ten, the other later on")

@@ -10,12 +10,13 @@ import pytest
 
 import tiny
 from tunesmith.adapters.config import FullSpec, LoraSpec
+from tunesmith.cli import show
 from tunesmith.core.errors import ContentError
 from tunesmith.data.audit import TokenFacts
 from tunesmith.models.find import find
 from tunesmith.models.refs import DEFAULT, Base
 from tunesmith.models.size import Size
-from tunesmith.pipelines.check import Request, check_files
+from tunesmith.pipelines.check import Request, check_files, check_recipe
 from tunesmith.pipelines.forecast import forecast, trained_parameters
 from tunesmith.pipelines.recipe import RunSpec
 
@@ -119,3 +120,23 @@ def test_check_tells_it_of_rows_that_can_be_trained_on(tmp_path: Path) -> None:
     assert told["memory"]["fp32"]["total"] > told["memory"]["bf16"]["total"] > 2 * told["parameters"]
     path.write_text("".join(json.dumps({"text": f"row {i}"}) + "\n" for i in range(30)))
     assert check_files(Request([path])).as_json()["forecast"] is None
+
+
+def test_an_epoch_counts_rows_as_often_as_they_are_trained_on(tmp_path: Path, capsys: Any) -> None:
+    """Weights, rows held out and rows left out for their length: audit, forecast and terminal agree with the rows."""
+    long = {"messages": [{"role": "user", "content": "far " * 300}, {"role": "assistant", "content": "away"}]}
+    tiny.write_rows(tmp_path / "a.jsonl", [*tiny.rows(0, 40), long])
+    tiny.write_rows(tmp_path / "b.jsonl", tiny.rows(50, 20))
+    data = {"train": [{"path": "a.jsonl", "weight": 3}, "b.jsonl"], "validation": 0.25, "on_long": "drop"}
+    recipe = {"data": data, "training": {"epochs": 2, "max_length": 100}}
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+    checked = check_recipe(tmp_path / "recipe.yaml")
+    facts = checked.as_json()
+    files = [file for file, times in (("a.jsonl", 3), ("b.jsonl", 1)) for _ in range(times)]
+    lengths = {part: sum(len(made.encoded.input_ids) for row in checked.rows if row.origin.startswith(part)
+                         for made in checked.parts(row)) for part in ("a.jsonl", "b.jsonl")}  # fmt: skip
+    epoch = sum(lengths[file] for file in files)
+    assert facts["lengths"]["tokens_per_epoch"] == epoch > facts["tokens"]["tokens"] * 2
+    assert facts["forecast"]["tokens"] == 2 * epoch
+    show.audit(facts)
+    assert f"tokens per epoch: {epoch:,}" in " ".join(capsys.readouterr().out.split())

@@ -14,7 +14,8 @@ import tiny
 from tunesmith.cli import show
 from tunesmith.core.messages import Example, Message
 from tunesmith.data.check_system import SystemPrompts
-from tunesmith.data.diversity import EXCERPT, SHOWN, DiversityLook, _nearness
+from tunesmith.data.diversity import SHOWN, DiversityLook, _nearness
+from tunesmith.data.excerpt import LONGEST
 from tunesmith.data.language import Identifier, Languages
 from tunesmith.data.lengths import Lengths
 from tunesmith.data.load import load
@@ -126,6 +127,15 @@ def test_the_usual_language_may_be_any_and_change():
     )
 
 
+def test_a_portion_costs_the_same_however_many_rows_came_before(monkeypatch):
+    """What is known of the rows so far is kept up, never counted anew: work on arrays is done at the end alone."""
+    shown, rows = Languages(), [row(i, ENGLISH.format(i)) for i in range(40)]
+    monkeypatch.setattr("tunesmith.data.language.np", None)
+    for portion in portions(rows, size=4):
+        shown.see(portion)
+    assert shown.counts("prompt") == {"en": 40}
+
+
 def test_a_set_of_translations_has_one_language_on_each_side_and_a_mixed_set_no_strangers():
     translations = [row(i, ENGLISH.format(i), SPOKEN["fr"]) for i in range(50)]
     assert not found(translations, Languages())
@@ -161,7 +171,13 @@ def test_rows_without_the_system_prompt_of_the_others_are_found():
     finding = found(rows, SystemPrompts())["system_prompt_absent"]
     assert (finding.severity, finding.count, finding.rows[:2]) == ("warn", 10, ("f.jsonl:0", "f.jsonl:10"))
     few = [row(i, f"question {i}", system="Be brief." if i < 40 else "") for i in range(100)]
-    assert not found(few, SystemPrompts())
+    mixed = found(few, SystemPrompts())["system_prompt_absent"]
+    assert (mixed.severity, mixed.count, mixed.rows[-1]) == ("info", 40, "f.jsonl:39")
+    assert "has a system prompt: 40 of 100" in mixed.message
+    little = [row(i, f"question {i}", system="Be brief." if i else "") for i in range(9)]
+    assert found(little, SystemPrompts())["system_prompt_absent"].rows == ("f.jsonl:0",)
+    assert not found([row(i, f"question {i}") for i in range(100)], SystemPrompts())
+    assert not found(little[1:], SystemPrompts())
 
 
 def test_a_rare_system_prompt_beside_a_usual_one_is_found():
@@ -241,7 +257,7 @@ def test_excerpts_are_short_and_hold_no_personal_data():
     texts = [f"{TOPICS['cards'].format(thing)} Write to anna.berg@example.org{' now' * 40}" for thing in THINGS * 4]
     shown = about(texts)
     assert shown.odd
-    assert all(len(s.excerpt) <= EXCERPT and "example.org" not in s.excerpt for s in (*shown.odd, *shown.typical))
+    assert all(len(s.excerpt) <= LONGEST and "example.org" not in s.excerpt for s in (*shown.odd, *shown.typical))
 
 
 @pytest.mark.parametrize(

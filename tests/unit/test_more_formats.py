@@ -241,6 +241,27 @@ def test_reinforcement_keeps_fields_for_graders():
         named("reinforcement").parse({"messages": [USER, ASSISTANT]})
 
 
+@pytest.mark.parametrize(
+    ("row", "format"),
+    [
+        ({"prompt": "p", "instruction": "i", "output": "o"}, "instruction"),
+        ({"prompt": "p", "question": "q", "answer": "a"}, "question_answer"),
+        ({"prompt": "p", "conversations": [turn("human", "q"), turn("gpt", "a")]}, "sharegpt"),
+        ({"prompt": "p", "answer": "4"}, "reinforcement"),
+    ],
+)
+def test_a_prompt_beside_a_question_with_its_answer_is_no_reinforcement(row, format):
+    assert detect(row).name == format
+
+
+def test_instructions_with_a_context_and_a_response():
+    row = {"instruction": "Who?", "context": "Ann wrote it.", "response": "Ann", "category": "qa"}
+    made = parsed("question_answer", row)
+    assert said(made.messages) == [("user", "Who?\n\nAnn wrote it."), ("assistant", "Ann")]
+    assert made.metadata == {"category": "qa"}
+    assert said(parsed("question_answer", row | {"context": ""}).messages)[0] == ("user", "Who?")
+
+
 def test_text():
     row = parsed("text", {"text": " as it\nstands ", "url": "x"})
     assert (row.text, row.metadata) == (" as it\nstands ", {"url": "x"})

@@ -133,13 +133,31 @@ def plant_broken_rows(planted: Planted, pairs: list[tuple[str, str]]) -> None:
         planted.add(row(" ".join(questions[at : at + 25 + number]), pairs[at][1]), "length_outlier")
 
 
+def card(number: int) -> str:
+    """A payment card's number, its last digit by Luhn."""
+    digits = [4, 5, 3, 9, *(int(d) for d in f"{number * 7919 + 104729:011d}")]
+    doubled = [d if i % 2 else sum(divmod(2 * d, 10)) for i, d in enumerate(digits)]
+    return "".join(map(str, [*digits, -sum(doubled) % 10]))
+
+
+def plant_private_and_long_rows(planted: Planted, pairs: list[tuple[str, str]]) -> None:
+    """Card numbers as people type them; rows of more tokens than the base takes."""
+    for number, at in enumerate(drawn(range(len(pairs)), 40)):
+        question, answer = pairs[at]
+        digits = card(number)
+        grouped = " ".join(digits[i : i + 4] for i in range(0, 16, 4)) if number % 2 else digits
+        planted.add(row(f"{question} The number of my card is {grouped}.", answer), "card")
+    for at in drawn(range(len(pairs) - 200), 41):
+        planted.add(row(" ".join(q for q, _ in pairs[at : at + 150]), pairs[at][1]), "too_long")
+
+
 def told(audit: Audit, file: str) -> dict[str, set[str]]:
-    """Codes of each place of the file that a finding is about; in "a ~ b" that is a."""
+    """Codes and kinds of each place of the file that a finding is about; in "a ~ b" that is a."""
     codes: dict[str, set[str]] = defaultdict(set)
     for finding in audit.findings:
         for text in finding.rows:
             if text.startswith(f"{file}:"):
-                codes[re.split(" [=~] ", text)[0]].add(finding.code)
+                codes[re.split(" [=~] ", text)[0]] |= {finding.code, finding.kind} - {""}
     return codes
 
 
@@ -163,6 +181,7 @@ def test_each_planted_defect_is_found_at_its_row(tmp_path: Path, shared: Path, c
     planted = Planted([row(*pair) for pair in pairs])
     plant_repeats(planted, pairs, tests)
     plant_broken_rows(planted, pairs)
+    plant_private_and_long_rows(planted, pairs)
     asked = [f"How many {n} does the {o} hold when it is filled to the brim?" for n in "abcdef" for o in ("jug", "mug")]
     (tmp_path / "bench.jsonl").write_text("".join(json.dumps({"question": q, "answer": "1"}) + "\n" for q in asked))
     for question in asked:

@@ -19,6 +19,7 @@ from tunesmith.data.json_answers import JsonAnswers
 from tunesmith.data.keys import Keys
 from tunesmith.data.labels import Labels, label_counts
 from tunesmith.data.look import Look, portions
+from tunesmith.pipelines.check import Request, check_files
 from tunesmith.pipelines.prepare import Prepared, prepare
 from tunesmith.pipelines.read_recipe import read_recipe
 from tunesmith.pipelines.recipe import RunSpec
@@ -141,6 +142,47 @@ def test_near_rows_with_other_answers_are_no_duplicates_and_the_longest_answer_i
     assert told_of == {"near_duplicates": ("f:0 ~ f:1",)}
 
 
+def test_a_repetition_that_is_longer_for_its_white_space_hides_no_near_row() -> None:
+    said = "it takes about five to seven working days until the parcel comes to your door"
+    made = [example(STEM, said, 0), example(STEM, f"{said}  ", 1), example(f"So {STEM}", said, 2)]
+    found = repeats.find_repeats(made, 0.8)
+    assert [(c.kept, c.others) for c in found.clusters] == [(0, (1, 2))]
+    told_of = codes(repeats.near_duplicates(found, made, Keys.of(made), 0.8, "report"))
+    assert told_of == {"near_duplicates": ("f:2 ~ f:0",)}
+
+
+def test_near_rows_that_call_or_think_otherwise_are_no_duplicates() -> None:
+    def calling(place: int, town: str, said: str = "", thought: str = "") -> Example:
+        call = {"id": f"call_{place}", "function": {"name": "weather", "arguments": {"town": town}}}
+        turn = Message(role="assistant", content=said, tool_calls=(call,), reasoning_content=thought)
+        asked = Message(role="user", content=f"{STEM} {STEM} {'so' * place}")
+        return Example(messages=(asked, turn), origin=f"f:{place}")
+
+    def clusters(*made: Example) -> list[tuple[int, tuple[int, ...]]]:
+        return [(c.kept, c.others) for c in repeats.find_repeats(made, 0.8).clusters]
+
+    assert clusters(calling(0, "Oslo"), calling(1, "Rome"), calling(2, "Oslo")) == [(0, (2,))]
+    assert clusters(calling(0, "Oslo", "I look"), calling(1, "Rome", "I look")) == []
+    long = " ".join(f"step{i}" for i in range(9))
+    assert clusters(calling(0, "Oslo", "so", long), calling(1, "Oslo", "so", long[::-1])) == []
+    assert clusters(calling(0, "Oslo", "so", long), calling(1, "Oslo", "so", long)) == [(0, (1,))]
+
+
+def test_the_largest_clusters_are_shown_with_their_rows() -> None:
+    subjects = ("my parcel", "the garden door", "our winter boots", "that blue kettle", "his old piano", "a spare key")
+    made = []
+    for number, subject in enumerate(subjects):
+        asked = f"please tell me in which week of the coming month {subject} is to be sent to the house of my aunt"
+        made += [
+            example(f"{asked}{' now' * copy}", "yes", f"{number}{copy}") for copy in range(12 if number == 3 else 2)
+        ]
+    found = repeats.find_repeats(made, 0.8)
+    [finding] = repeats.near_duplicates(found, made, Keys.of(made), 0.8, "report")
+    shown = finding.example.split("; ")
+    assert shown[0] == ", ".join(f"f:3{copy}" for copy in range(8)) + " and 4 more"
+    assert shown[1:] == [f"f:{number}0, f:{number}1" for number in (0, 1, 2, 4)]
+
+
 def test_near_rows_with_other_labels_are_conflicts() -> None:
     made = [example(STEM, "yes", 0), example(f"Well {STEM}", "no", 1)]
     found = repeats.find_repeats(made, 0.8)
@@ -207,6 +249,28 @@ def test_benchmarks_without_questions_or_without_a_file_are_errors(tmp_path: Pat
         repeats.benchmark(tmp_path / "absent.jsonl")
 
 
+def test_loose_files_name_validation_and_benchmarks_too(tmp_path: Path) -> None:
+    train = Path(written(tmp_path, "train.jsonl", [*PLAIN, asked(STEM)]))
+    validation = Path(written(tmp_path, "v.jsonl", [PLAIN[2]]))
+    benches = [Path(written(tmp_path, f"b{i}.jsonl", [{"question": q}])) for i, q in enumerate((STEM, "so?"))]
+    audit = check_files(Request([train], validation=validation, benchmarks=benches)).audit
+    places = {place for f in audit.findings if f.code == "overlap" for place in f.rows}
+    assert places == {"train.jsonl:3 = v.jsonl:1", "train.jsonl:31 = b0.jsonl:1"}
+    assert [f.role for f in audit.files] == ["train", "validation", "benchmark", "benchmark"]
+
+
+def test_a_row_that_overlaps_the_test_may_be_near_validation_and_in_a_benchmark_too(tmp_path: Path) -> None:
+    train = [*PLAIN, asked(STEM)]
+    written(tmp_path, "v.jsonl", [asked(f"{STEM} now")])
+    benchmarks = [written(tmp_path, "b.jsonl", [{"question": STEM}])]
+    more = {"validation": str(tmp_path / "v.jsonl"), "benchmarks": benchmarks}
+    found = done(tmp_path, train, [asked(STEM)], **more).audit.findings
+    places = {(f.code, place) for f in found for place in f.rows}
+    assert ("overlap", "train.jsonl:31 = test.jsonl:1") in places
+    assert ("overlap", "train.jsonl:31 = b.jsonl:1") in places
+    assert ("near_leakage", "train.jsonl:31 ~ v.jsonl:1") in places
+
+
 def test_benchmark_paths_start_at_the_recipe(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text("data: {train: a.jsonl, benchmarks: ['${B}/b.jsonl', c.jsonl]}")
     found = read_recipe(tmp_path / "r.yaml", environment={"B": "/x"}).data.benchmarks
@@ -218,7 +282,7 @@ def test_repeats_are_dropped_on_demand_and_change_the_fingerprint(tmp_path: Path
     report, drop = done(tmp_path, train), done(tmp_path, train, near_duplicates="drop")
     assert (len(report.train.examples), len(drop.train.examples)) == (33, 31)
     assert codes(report.audit.findings)["near_duplicates"] == ("train.jsonl:32 ~ train.jsonl:31",)
-    assert codes(report.audit.findings)["duplicate_rows"] == ("train.jsonl:33",)
+    assert codes(report.audit.findings)["duplicate_rows"] == ("train.jsonl:33 = train.jsonl:31",)
     assert len(codes(drop.audit.findings)["near_duplicates_dropped"]) == 2
     assert report.data_fingerprint != drop.data_fingerprint
 

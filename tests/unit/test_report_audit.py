@@ -9,7 +9,19 @@ from typing import Any
 import pytest
 from test_report import Page, facts
 
-from tunesmith.data.audit import Audit, FileFacts, Finding, Supervision, TokenFacts
+from tunesmith.data.audit import (
+    Audit,
+    CapFacts,
+    FileFacts,
+    Finding,
+    LabelShare,
+    SourceShare,
+    SplitFacts,
+    Supervision,
+    TokenFacts,
+)
+from tunesmith.data.diversity import Cluster, Diversity, Labels, Shown
+from tunesmith.data.lengths import Lengths
 from tunesmith.pipelines.report_facts import _audit
 from tunesmith.report import AuditFacts, render
 
@@ -83,3 +95,52 @@ def test_the_page_of_a_run_has_the_section(tmp_path: Path) -> None:
     page = render(facts(audit=_audit(audited())))
     assert page.count('id="audit"') == 1
     assert "style=" not in page.split("<body", 1)[1], "the page's policy forbids styles in tags"
+
+
+def full() -> dict[str, Any]:
+    """An audit with all that shapes and describes a set; file names, labels and prompts hold markup."""
+    labels = Labels(14, {ODD: 40, **{f"label {i}": 20 - i for i in range(13)}}, 3.25, 0.125)
+    rows = tuple(Shown(f"t.jsonl:{i}", f"{ODD} {i}", "card, loan", 0.25) for i in range(3))
+    clusters = tuple(Cluster(f"word{i}, {ODD}", 40 - i, 0.1) for i in range(15))
+    split = SplitFacts("validation", 0.1, 11, 100, {"group": "customer"}, 2,
+                       (LabelShare("yes", 40, 4), LabelShare("no", 50, 6), LabelShare("", 10, 1)))  # fmt: skip
+    made = Audit(
+        lengths=Lengths((0, 10), (5,), 5_678, 50, 0),
+        splits=[split], cap=CapFacts("answer", 7, 60, {f"many {i}": 3 for i in range(12)}, 0),
+        mixture=[SourceShare(f"{ODD}.jsonl", 30, 90, 900, 0.75, 0.6), SourceShare("b.jsonl", 30, 30, 600, 0.25, 0.4)],
+        diversity=Diversity(30_000, 20_000, clusters, rows, rows[:1], labels).as_json(),
+    )  # fmt: skip
+    memory = {"bf16": {"total": 1_500_000_000}, "fp32": {"total": 3_000_000_000}}
+    work = {"tokens": 17_034, "parameters": 900, "trained_parameters": 90, "operations": 3.2e15, "cores": 2}
+    seconds = {"cpu": [60.0, 7_300.0], "gpu": [0.2, 5.0]}
+    return made.as_json() | {"forecast": work | {"memory": memory, "seconds": seconds}}
+
+
+def test_the_page_tells_how_the_data_is_shaped_and_what_it_is_about() -> None:
+    made = render(facts(audit=_audit(full())))
+    told = dict(re.findall(r'<th scope="row">([^<]*)</th><td>([^<]*)</td>', made))
+    page = Page(made)
+    assert told["Tokens per epoch"] == "5,678"
+    drawn = "11 of 100 rows, 11.00% (0.1 asked for); group customer; 10.00% to 12.00% of each of 2 labels"
+    assert told["Drawn for validation"] == f"{drawn}; 2 rows without a group"
+    assert told["Left out by the cap on labels"].startswith("36, for at most 7 of each answer: many 0 3, many 1 3")
+    assert told["Left out by the cap on labels"].endswith("many 9 3 and 2 labels more")
+    assert told["Forecast: work"].startswith("17,034 tokens in all, 3.2e+15 operations, 90 of 900 weights")
+    assert told["Forecast: memory, beside the program"] == "1.5 GB in bf16, 3 GB in fp32"
+    assert told["Forecast: time, very roughly"] == "60 s to 2 h on 2 cores, 1 s to 5 s on a GPU"
+    assert f"{ODD}.jsonl309075.00%90060.00%" in page.text
+    assert "(a sample of 20,000 of 30,000 rows), the largest 12 of 15 clusters" in page.text
+    assert "word11," in page.text
+    assert "word12," not in page.text
+    assert "Labels, the most frequent 12 of 14: entropy 3.25 bits, the largest has 12.5% of the rows" in page.text
+    assert page.text.count(f"{ODD} 2") == 1, "typical rows, which are more than odd ones"
+    assert "<b>row</b>" not in made, "what stands in a file is text, never markup"
+    assert page.text.index("The most typical rows") < page.text.index("The most odd rows")
+
+
+def test_one_file_is_no_mixture_and_few_rows_have_no_clusters() -> None:
+    audit = full() | {"mixture": full()["mixture"][:1], "diversity": Diversity(3, 3, (), (), (), None).as_json()}
+    page = Page(render(facts(audit=_audit(audit)))).text
+    assert "What an epoch is made of" not in page
+    assert "What the prompts are about" not in page
+    assert "most odd rows" not in page

@@ -54,6 +54,11 @@ def found(code: str, severity: Any, *places: str) -> Finding:
     return Finding(code, severity, "m", "m", places)
 
 
+def test_a_place_beside_another_is_told_from_a_name_that_holds_the_same_mark() -> None:
+    for name in ("f.jsonl", "a = b.jsonl", "a ~ 3.jsonl"):
+        assert place_of(f"{name}:3") == place_of(f"{name}:3 = {name}:1") == place_of(f"{name}:3 ~ c:1") == f"{name}:3"
+
+
 def test_rows_with_findings_come_first_and_by_turns() -> None:
     origins = [f"f:{i}" for i in range(1, 10)]
     audit = Audit(findings=[

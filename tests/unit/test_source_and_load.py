@@ -97,6 +97,24 @@ def test_an_unrecognised_file_says_what_is_known(tmp_path):
     assert "chat, prompt_completion, instruction" in loaded.problems[0].reason
 
 
+def test_an_integer_beyond_64_bits_is_a_problem_and_a_large_float_is_none(tmp_path):
+    numbers = ("18446744073709551615", "18446744073709551616", "-9223372036854775809", "1e300", "9" * 40, "2.5e19")
+    rows = [{"prompt": f"q{number}", "completion": "a"} for number in range(len(numbers))]
+    texts = [json.dumps(r)[:-1] + f', "id": {n}}}' for r, n in zip(rows, numbers, strict=True)]
+    loaded = load(written(tmp_path, "\n".join(texts)))
+    assert [p.line for p in loaded.problems] == [2, 3, 5]
+    assert "64 bits" in loaded.problems[0].reason
+    assert [r.metadata["id"] for r in loaded.records] == [2**64 - 1, 1e300, 2.5e19]
+
+
+def test_one_object_over_several_lines_is_one_clear_problem(tmp_path):
+    (tmp_path / "f.json").write_text(json.dumps({"prompt": "a", "completion": "b", "list": list(range(50))}, indent=2))
+    [problem] = load(tmp_path / "f.json").problems
+    assert problem.line == 1
+    assert "several lines" in problem.reason
+    assert "JSON Lines" in problem.reason
+
+
 def test_the_limit_counts_bad_rows_too(tmp_path):
     loaded = load(written(tmp_path, f"{line()}\nbroken\n{line()}\n"), limit=2)
     assert (len(loaded.examples), len(loaded.problems)) == (1, 1)

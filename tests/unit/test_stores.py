@@ -122,6 +122,16 @@ class _Full:
         raise OSError(28, os.strerror(28))
 
 
+def test_rows_that_may_call_other_tools_neither_repeat_nor_contradict_each_other() -> None:
+    plain, other = example("a", "1"), example("a", "2")
+    first, second = ({"type": "function", "function": {"name": name, "parameters": {}}} for name in "xy")
+    rows = [row.model_copy(update={"tools": (tool,)}) for row in (plain, other) for tool in (first, second)]
+    keys = Keys.of([plain, *rows, rows[0]])
+    assert keys.repeated().tolist() == [False] * 5 + [True]
+    assert keys.contradicting().tolist() == [False, False, False, True, True, False]
+    assert len(set(keys.groups().tolist())) == 1, "a split keeps one prompt on one side, whatever the tools"
+
+
 KEYED = st.lists(st.tuples(st.sampled_from("aAbc"), st.sampled_from(["1", "2", " 1"])), max_size=12)
 
 

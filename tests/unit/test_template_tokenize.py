@@ -214,7 +214,7 @@ def test_repetitions_and_contradictions_are_told_apart():
     ]  # fmt: skip
     rows = [r.model_copy(update={"origin": f"f:{i}"}) for i, r in enumerate(rows)]
     found = {f.code: f.rows for f in checks.duplicates(rows, Keys.of(rows))}
-    assert found == {"duplicate_rows": ("f:1",), "conflicting_answers": ("f:2",)}
+    assert found == {"duplicate_rows": ("f:1 = f:0",), "conflicting_answers": ("f:2 = f:0",)}
 
 
 def test_a_row_without_any_loss_blocks(bundled_tokenizer):

@@ -18,6 +18,14 @@ def command(
     ],
     base: Annotated[str | None, typer.Option("--base", help="The base whose tokenizer and length limit count.")] = None,
     test: Annotated[Path | None, typer.Option("--test", help="A held-out file that must not overlap.")] = None,
+    validation: Annotated[
+        Path | None,
+        typer.Option("--validation", help="A file to choose checkpoints by, which must not overlap either."),
+    ] = None,
+    benchmarks: Annotated[
+        list[Path] | None,
+        typer.Option("--benchmark", help="A file whose questions must not be trained on; repeatable."),
+    ] = None,
     format: Annotated[
         str | None, typer.Option("--format", help=f"The row format; detected otherwise. Known: {FORMAT_NAMES}.")
     ] = None,
@@ -43,9 +51,13 @@ def command(
     from . import show, tokens
     from .progress import Watch
 
-    request = Request(files, base, test, format, column_names(columns or [], "--columns"), assistant, quick)
+    names = column_names(columns or [], "--columns")
+    request = Request(files, base, test, format, names, assistant, quick, validation, benchmarks or ())
     if len(files) == 1 and files[0].suffix in (".yaml", ".yml"):
-        _require_absent(base=base, test=test, format=format, columns=columns, assistant=assistant, fix=fix, quick=quick)
+        _require_absent(
+            base=base, test=test, validation=validation, benchmark=benchmarks, format=format, columns=columns,
+            assistant=assistant, fix=fix, quick=quick,
+        )  # fmt: skip
         with Watch() as watch:
             checked = check_recipe(files[0], watch)
     else:
@@ -74,5 +86,6 @@ def _require_absent(**options: object) -> None:
     if given:
         raise UsageError(
             f"--{given[0]} is for files of rows; a recipe says it itself",
-            mend="take it out, and write it into the recipe (base, data.test, data.train: format, columns, assistant)",
+            mend="take it out, and write it into the recipe (base, data.test, data.validation, data.benchmarks, "
+            "data.train: format, columns, assistant)",
         )

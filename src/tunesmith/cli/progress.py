@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from ..core.events import Event, Note, PhaseEnded, PhaseStarted, Progress, StageEnded, StepDone, Validated
+from ..core.events import Event, Note, PhaseEnded, PhaseStarted, Progress, StageEnded, StageStarted, StepDone, Validated
 from .console import State, err, say
 
 TOLD_SECONDS = 5.0
@@ -61,6 +61,8 @@ class Watch:
             case PhaseEnded(phase, seconds):
                 self._hide()
                 say(f"  [dim]{_TITLES[phase]}: {seconds:.1f} s[/]")
+            case StageStarted(name):
+                self._stage(name)
             case StageEnded(name, seconds) if seconds >= TOLD_SECONDS:
                 self._hide()
                 say(f"  [dim]{name}: {seconds:.1f} s[/]")
@@ -75,6 +77,14 @@ class Watch:
                 say(f"  step {step}: validation loss {loss:.4f}{' (best so far)' if best else ''}")
             case Note(text, level):
                 say(f"  [yellow]note:[/] {escape(text)}" if level == "warning" else f"  {escape(text)}")
+
+    def _stage(self, name: str) -> None:
+        """That a stage runs which may have nothing to count for a while."""
+        if self._bar and self._task is not None:
+            self._bar.update(self._task, description=f"  {name}", completed=0, total=None, note="", visible=True)
+        elif time.monotonic() - self._last >= PLAIN_SECONDS:
+            self._last = time.monotonic()
+            say(f"  {name} ...")
 
     def _advance(self, done: int, total: int | None, note: str) -> None:
         if self._bar and self._task is not None:

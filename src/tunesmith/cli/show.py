@@ -41,7 +41,8 @@ def audit(facts: dict[str, Any]) -> None:
         out.print(
             f"{tokens['rows']:,} {_rows_or_sequences(facts)}, {tokens['tokens']:,} tokens, "
             f"{tokens['labelled_tokens']:,} of them carry loss; row length: median "
-            f"{tokens['length_p50']}, 95 % {tokens['length_p95']}, longest {tokens['length_max']}"
+            f"{tokens['length_p50']}, 95 % {tokens['length_p95']}, longest {tokens['length_max']}; tokens per epoch: "
+            f"{facts['lengths']['tokens_per_epoch']:,}"
         )
     if supervision := facts["supervision"]:
         _supervision(supervision)
@@ -61,6 +62,8 @@ def audit(facts: dict[str, Any]) -> None:
         )
         if places:
             out.print(f"  rows: {escape(places)}")
+        if finding["example"]:
+            out.print(f"  such as: {escape(finding['example'])}")
         out.print(f"  mend: {escape(finding['mend'])}")
     out.print()
 

@@ -30,6 +30,13 @@ class PhaseEnded:
 
 
 @dataclass(frozen=True)
+class StageStarted:
+    """A part of the running phase begins."""
+
+    stage: str
+
+
+@dataclass(frozen=True)
 class StageEnded:
     """A part of the running phase is over; `seconds` of wall time."""
 
@@ -75,7 +82,7 @@ class Note:
     level: Literal["info", "warning"] = "info"
 
 
-Event = PhaseStarted | PhaseEnded | StageEnded | Progress | StepDone | Validated | Note
+Event = PhaseStarted | PhaseEnded | StageStarted | StageEnded | Progress | StepDone | Validated | Note
 Sink = Callable[[Event], None]
 
 
@@ -85,7 +92,8 @@ def silent(event: Event) -> None:
 
 @contextmanager
 def stage(sink: Sink, name: str) -> Iterator[None]:
-    """Tell how long the block took."""
+    """Tell that the block begins, and how long it took."""
+    sink(StageStarted(name))
     begin = time.monotonic()
     yield
     sink(StageEnded(name, time.monotonic() - begin))

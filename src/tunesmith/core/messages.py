@@ -40,6 +40,12 @@ class Message(BaseModel):
         head, mark, _ = (self.content or "").partition("</think>")
         return head.rpartition("<think>")[2].strip() if mark else ""
 
+    def calls(self) -> str:
+        """The tool calls as text, equal for equal ones: without their random ids, arguments read. "" without any."""
+        if not self.tool_calls:
+            return ""
+        return json.dumps([_with_object(_without_id(call)) for call in self.tool_calls], sort_keys=True)
+
     def template_form(self) -> dict[str, Any]:
         """The dict that chat templates read: no weight, no empty keys, always a content, arguments as objects."""
         form = self.model_dump(exclude_none=True, exclude={"weight"})
@@ -65,6 +71,10 @@ class Example(BaseModel):
     def prompt(self) -> tuple[Message, ...]:
         """Everything before the last assistant turn: what the model is given at evaluation."""
         return self.messages[: self._last_assistant()]
+
+    def reply(self) -> tuple[Message, ...]:
+        """The last assistant turn and what may follow it: all that is behind the prompt."""
+        return self.messages[self._last_assistant() :]
 
     def answer(self) -> str:
         """The last assistant turn's text: what the model is expected to say, its thinking left out."""
@@ -141,6 +151,10 @@ def spoken(text: str) -> str:
     """An answer without the thinking in front of it. Its opening mark may stand in the prompt, so it may be absent."""
     _, mark, behind = text.partition("</think>")
     return behind.lstrip() if mark else text
+
+
+def _without_id(call: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in call.items() if key != "id"}
 
 
 def _with_object(call: dict[str, Any]) -> dict[str, Any]:

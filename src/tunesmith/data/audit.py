@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
@@ -12,12 +13,19 @@ from .lengths import Lengths
 from .tokens import Sizes
 
 Severity = Literal["block", "warn", "info"]
-SHOWN = 5
+_BESIDE = re.compile(r"(.+?:\d+) [=~] .*:\d+$", re.DOTALL)
+"""A place beside another; the names of files may hold anything."""
 DUPLICATES = {"exact": ("duplicate_rows",), "near": ("near_duplicates", "near_duplicates_dropped")}
 LEAKAGE = {
     "exact": ("overlap", "overlap_dropped", "overlap_held_out"), "near": ("near_leakage", "near_leakage_dropped"),
 }  # fmt: skip
 """The codes whose rows are counted as repeating each other, or held-out rows."""
+
+
+def place_of(text: str) -> str:
+    """The row that an entry of a finding's `rows` is about: `a` of `a ~ b` and of `a = b`."""
+    beside = _BESIDE.match(text)
+    return beside[1] if beside else text
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,7 @@ class Finding:
     mend: str
     rows: tuple[str, ...] = ()
     example: str = ""
+    """The beginning of the first row, or the first clusters of rows; personal data is masked."""
     waived: str = ""
     """The reason for which it does not block, where the recipe waives it."""
     kind: str = ""

@@ -8,10 +8,12 @@ from typing import Literal
 
 import numpy as np
 
+from ..core.events import Sink, counted, silent
 from ..core.messages import Example
 from .audit import Finding, Severity
 from .pii import SECRET_KINDS, Hit, Known, mask
 from .pii import find as by_shape
+from .pii.mask import Find
 from .pii.names import Names
 from .pii.rows import find_in_rows, mask_row
 from .rows import Joined, RowStore, pick
@@ -38,13 +40,22 @@ class Privacy:
     """What finds names and places too; None finds by shape alone."""
     known: dict[str, Known] = field(default_factory=dict)
 
-    def apply(self, examples: Sequence[Example], *, train: bool) -> tuple[Sequence[Example], list[Finding]]:
+    @property
+    def find(self) -> Find:
+        """What finds: by shape, and names too where they are asked for."""
+        return self.names.find if self.names else by_shape
+
+    def apply(
+        self, examples: Sequence[Example], *, train: bool, sink: Sink = silent
+    ) -> tuple[Sequence[Example], list[Finding]]:
         """The rows to go on with, and what was found. Held-out rows are never dropped: they are reported instead."""
         policy: Policy = "report" if self.policy == "drop" and not train else self.policy
         found: dict[str, list[str]] = {}
         shown: dict[str, str] = {}
         troubled: list[int] = []
-        for index, pieces in find_in_rows(examples, self.names.find if self.names else None):
+        for index, pieces in find_in_rows(
+            counted(examples, sink, "rows searched", len(examples)), self.names.find if self.names else None
+        ):
             troubled.append(index)
             origin = examples[index].origin
             for text, hits in pieces:
@@ -67,10 +78,9 @@ class Privacy:
 
     def _masked(self, example: Example) -> Example:
         name = example.metadata.get(self.subject) if self.subject else None
-        find = self.names.find if self.names else by_shape
         if name is None:
-            return mask_row(example, find=find)[0]
-        masked, self.known[str(name)] = mask_row(example, self.known.get(str(name)), find)
+            return mask_row(example, find=self.find)[0]
+        masked, self.known[str(name)] = mask_row(example, self.known.get(str(name)), self.find)
         return masked
 
 

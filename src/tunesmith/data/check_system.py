@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .audit import Finding
 from .look import Places, Row
@@ -38,7 +39,10 @@ class SystemPrompts:
         hashes = np.frombuffer(self._hashes, np.int64)
         without = np.flatnonzero(hashes == 0)
         having = len(hashes) - len(without)
-        if len(hashes) < FEWEST_ROWS or having < MOST * len(hashes):
+        usual = len(hashes) >= FEWEST_ROWS and having >= MOST * len(hashes)
+        if having and len(without) and not usual:
+            yield self._mixed(hashes)
+        if not usual:
             return
         if len(without):
             yield Finding(
@@ -46,6 +50,20 @@ class SystemPrompts:
                 f"row has no system prompt, while {having} of {len(hashes)} rows have one",
                 "give them the one that the model will be served with", self._places.at(without.tolist()),
             )  # fmt: skip
+        yield from self._rare(hashes, having)
+
+    def _mixed(self, hashes: NDArray[np.int64]) -> Finding:
+        """That some rows have a system prompt and some have none, where it is open which is meant."""
+        having = int(np.count_nonzero(hashes))
+        fewer = hashes != 0 if 2 * having <= len(hashes) else hashes == 0
+        told = "has a system prompt" if fewer[hashes != 0].any() else "has no system prompt"
+        return Finding(
+            "system_prompt_absent", "info", f"row {told}: {having} of {len(hashes)} rows have one",
+            "nothing to do if the model will be served both ways", self._places.at(np.flatnonzero(fewer).tolist()),
+        )  # fmt: skip
+
+    def _rare(self, hashes: NDArray[np.int64], having: int) -> Iterator[Finding]:
+        """Prompts beside which others cover nearly all rows."""
         counts = Counter(hashes[hashes != 0].tolist())
         frequent = [n for n in counts.values() if n >= FREQUENT * having]
         rare = [key for key, n in counts.items() if n <= RARE * having]

@@ -8,8 +8,11 @@ import numpy as np
 
 from ..core.messages import Example
 from .audit import FileFacts, Finding
+from .excerpt import excerpt
 from .keys import Keys, Places
-from .load import Loaded
+from .load import Loaded, Problem
+from .pii import find as by_shape
+from .pii.mask import Find
 
 PlacePairs = tuple[Places, Places]
 """Rows that belong together: the places of one in each of two sequences."""
@@ -20,21 +23,23 @@ def file_facts(loaded: Loaded, path: str, role: str) -> FileFacts:
     return FileFacts(path, role, loaded.format, loaded.rows, len(loaded.records), loaded.sha256, loaded.root)
 
 
-def bad_rows(loaded: Loaded) -> Iterator[Finding]:
-    """Rows that cannot be used, grouped by reason."""
-    reasons: dict[str, list[str]] = {}
+def bad_rows(loaded: Loaded, find: Find = by_shape) -> Iterator[Finding]:
+    """Rows that cannot be used, grouped by reason; `find` says what is masked in an example."""
+    reasons: dict[str, list[Problem]] = {}
     for problem in loaded.problems:
-        reasons.setdefault(problem.reason, []).append(problem.place)
-    for reason, places in reasons.items():
+        reasons.setdefault(problem.reason, []).append(problem)
+    for reason, problems in reasons.items():
         yield Finding(
-            "bad_row", "block", f"row cannot be used: {reason}", "correct or remove these rows", tuple(places)
-        )
+            "bad_row", "block", f"row cannot be used: {reason}", "correct or remove these rows",
+            tuple(problem.place for problem in problems), excerpt(problems[0].shown, find=find),
+        )  # fmt: skip
 
 
 def duplicates(examples: Sequence[Example], keys: Keys) -> Iterator[Finding]:
-    """Rows that say the same again, and rows that answer the same prompt differently."""
+    """Rows that say the same again, and rows that answer the same prompt differently; each beside the first such."""
     same, differing = (
-        [examples[i].origin for i in np.flatnonzero(rows).tolist()] for rows in (keys.repeated(), keys.contradicting())
+        [f"{examples[i].origin} = {examples[int(first[i])].origin}" for i in np.flatnonzero(rows).tolist()]
+        for rows, first in ((keys.repeated(), keys.same()), (keys.contradicting(), keys.asked()))
     )
     if same:
         yield Finding(

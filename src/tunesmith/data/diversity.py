@@ -9,7 +9,6 @@ typical of a cluster that it makes by itself. Shapes in names: N rows, F words, 
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -25,13 +24,13 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, TfidfVectorizer
 from sklearn.preprocessing import normalize
 
 from .audit import Finding
+from .excerpt import excerpt
 from .labels import LONGEST_LABEL, MOST_LABELS
 from .look import Row
-from .pii import mask
 
 SAMPLE, CHARACTERS = 20_000, 400
 DIMENSIONS, MOST_CLUSTERS, ROWS_A_CLUSTER, FEWEST_ROWS = 64, 50, 20, 20
-SHOWN, EXCERPT, TELLING = 20, 120, 4
+SHOWN, TELLING = 20, 4
 MOST_FEATURES = 50_000
 FUNCTION_WORDS = 0.3
 """The weight of English function words: they say how is asked ("where is"), and little of what."""
@@ -146,7 +145,7 @@ def _clustered(
     names = [_name(x_NF, members == cluster, words) for cluster in range(len(size))]
 
     def shown(index: int) -> Shown:
-        return Shown(origins[index], _excerpt(texts[index]), names[nearest[index]], round(float(near_N[index]), 3))
+        return Shown(origins[index], excerpt(texts[index]), names[nearest[index]], round(float(near_N[index]), 3))
 
     by_size = np.argsort(-size, kind="stable").tolist()
     clusters = tuple(Cluster(names[c], int(size[c]), round(float(size[c] / len(texts)), 4)) for c in by_size)
@@ -224,9 +223,3 @@ def _name(x_NF: Sparse, mine: NDArray[np.bool_], words: NDArray[np.object_]) -> 
         if word and not any(set(word.split()) & set(other.split()) for other in chosen):
             chosen.append(word)
     return ", ".join(chosen[:TELLING]) or "(no telling words)"
-
-
-def _excerpt(text: str) -> str:
-    """The beginning in one line. Masked before it is cut, so that no value is shown in part."""
-    line = " ".join(re.sub(r"\s+", " ", mask([text]).texts[0]).split())
-    return line if len(line) <= EXCERPT else line[: EXCERPT - 1] + "…"

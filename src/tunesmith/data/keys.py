@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -12,7 +13,8 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.messages import Example
+from ..core.messages import Example, spoken
+from .shingles import mixed
 
 Hashes = NDArray[np.uint64]
 Places = NDArray[np.int64]
@@ -25,22 +27,30 @@ class Keys:
     prompts: Hashes
     """uint64 [N], of the prompts with their tool calls, up to case and white space (`Example.prompt_key`)."""
     answers: Hashes
-    """uint64 [N], of the last answers up to white space."""
+    """uint64 [N], of what is said and called behind the prompts, up to white space and the ids of calls."""
+    thoughts: Hashes
+    """uint64 [N], of the thinking before it; 0 where there is none."""
+    tools: Hashes
+    """uint64 [N], of the tools that may be called; 0 where there are none."""
 
     @staticmethod
     def of(examples: Sequence[Example]) -> Keys:
         """One pass over the rows."""
-        hashes = np.empty((len(examples), 2), dtype=np.uint64)
+        hashes = np.empty((4, len(examples)), dtype=np.uint64)
         for index, example in enumerate(examples):
-            hashes[index] = _hash(example.prompt_key()), _hash(" ".join(example.answer().split()))
-        return Keys(hashes[:, 0].copy(), hashes[:, 1].copy())
+            said, thought = _replied(example)
+            hashes[:, index] = (
+                _hash(example.prompt_key()), _hash(said), _hash(thought) if thought else 0,
+                _hash(json.dumps(example.tools, sort_keys=True)) if example.tools else 0,
+            )  # fmt: skip
+        return Keys(*hashes)
 
     def __len__(self) -> int:
         return len(self.prompts)
 
     def pick(self, places: Places) -> Keys:
         """Those of some rows."""
-        return Keys(self.prompts[places], self.answers[places])
+        return Keys(self.prompts[places], self.answers[places], self.thoughts[places], self.tools[places])
 
     def groups(self) -> Places:
         """A number for each row, int64 [N], equal for equal prompts, from 0 in order of first appearance."""
@@ -50,19 +60,23 @@ class Keys:
         return rank[inverse]
 
     def repeated(self) -> NDArray[np.bool_]:
-        """bool [N]: whether an earlier row has the same prompt and the same answer."""
-        both = np.stack((self.prompts, self.answers), axis=1)
-        _, first = np.unique(both, axis=0, return_index=True)
-        again = np.ones(len(both), dtype=bool)
-        again[first] = False
-        return again
+        """bool [N]: whether an earlier row has the same tools and prompt, the same thinking and the same answer."""
+        return _later(self.same())
+
+    def same(self) -> Places:
+        """int64 [N]: the first row with the same tools, prompt, thinking and answer; most often the row itself."""
+        return _first(self.prompts, self.tools, self.answers, self.thoughts)
+
+    def asked(self) -> Places:
+        """int64 [N]: the first row with the same tools and prompt."""
+        return _first(self.prompts, self.tools)
 
     def contradicting(self) -> NDArray[np.bool_]:
-        """bool [N]: whether an earlier row has the same prompt, and none of them the same answer."""
-        _, first = np.unique(self.prompts, return_index=True)
-        again = np.ones(len(self), dtype=bool)
-        again[first] = False
-        return again & ~self.repeated()
+        """bool [N]: whether an earlier row has the same tools and prompt, and none of them the same answer.
+
+        Two ways of thinking that come to one answer do not contradict each other.
+        """
+        return _later(self.asked()) & ~_later(_first(self.prompts, self.tools, self.answers))
 
 
 def overlapping(mine: Keys, held_out: Keys) -> tuple[Places, Places]:
@@ -73,6 +87,28 @@ def overlapping(mine: Keys, held_out: Keys) -> tuple[Places, Places]:
     at = np.minimum(np.searchsorted(known, mine.prompts), len(known) - 1)
     found = np.flatnonzero(known[at] == mine.prompts)
     return found, first[at[found]]
+
+
+def _first(*columns: Hashes) -> Places:
+    """int64 [N]: the first row that has the same numbers in all columns."""
+    together = columns[0]
+    for column in columns[1:]:
+        together = mixed(together) ^ column
+    _, first, inverse = np.unique(together, return_index=True, return_inverse=True)
+    return first[inverse]
+
+
+def _later(first: Places) -> NDArray[np.bool_]:
+    """bool [N]: whether that first row is an earlier one."""
+    later: NDArray[np.bool_] = first < np.arange(len(first))
+    return later
+
+
+def _replied(example: Example) -> tuple[str, str]:
+    """(what is said and called behind the prompt, the thinking before it), each up to white space."""
+    turns = example.reply()
+    said = "\x1e".join(" ".join(spoken(m.content or "").split()) + m.calls() for m in turns)
+    return said, " ".join(" ".join(m.thinking for m in turns).split())
 
 
 def _hash(text: str) -> int:

@@ -99,6 +99,7 @@ class Languages:
         self._places = Places()
         self._names: dict[str, int] = {"": 0}
         self._codes: dict[Side, array[int]] = {"prompt": array("B"), "answer": array("B")}
+        self._counts: dict[Side, Counter[str]] = {"prompt": Counter(), "answer": Counter()}
 
     def see(self, portion: Sequence[Row]) -> None:
         """Judge prompt and answer of each row."""
@@ -108,16 +109,15 @@ class Languages:
         self._judge("answer", [row.answer for row in portion])
 
     def _judge(self, side: Side, texts: Sequence[str]) -> None:
-        counts = self.counts(side) or Counter(filter(None, map(self._identifier.language, texts[:FIRST])))
-        usual = counts.most_common(1)[0][0] if counts else ""
-        for text in texts:
-            language = self._identifier.language(text, usual)
-            self._codes[side].append(self._names.setdefault(language, len(self._names)))
+        counts = self._counts[side] or Counter(filter(None, map(self._identifier.language, texts[:FIRST])))
+        usual = max(counts, key=counts.__getitem__) if counts else ""
+        found = [self._identifier.language(text, usual) for text in texts]
+        self._codes[side].extend(self._names.setdefault(language, len(self._names)) for language in found)
+        self._counts[side].update(filter(None, found))
 
     def counts(self, side: Side) -> Counter[str]:
         """How many texts are in which language, those left out that are not judged."""
-        counts = _counts(self._codes[side])
-        return Counter({name: int(counts[i]) for name, i in self._names.items() if counts[i]})
+        return self._counts[side].copy()
 
     def findings(self) -> Iterator[Finding]:
         """The languages where there are several; the rows that are in another than nearly all."""
@@ -148,10 +148,3 @@ class Languages:
                 f"{shown} (ISO 639 codes, rows)", "remove or translate these rows, unless they belong here",
                 self._places.at(other.tolist()),
             )  # fmt: skip
-
-
-def _counts(codes: array[int]) -> NDArray[np.int64]:
-    """Texts by number of their language; 0, for the texts not judged, counts none."""
-    counts = np.bincount(np.frombuffer(codes, np.uint8), minlength=256)
-    counts[0] = 0
-    return counts

@@ -20,14 +20,14 @@ class Lengths:
     edges: tuple[int, ...]
     counts: tuple[int, ...]
     tokens_per_epoch: int
-    """All rows once, each up to the limit."""
+    """Of the rows that are trained on, each up to the limit and as often as it comes."""
     limit: int
     over_limit: int
     """Rows longer than the limit."""
 
     @staticmethod
     def of(tokens: NDArray[np.integer[Any]], limit: int) -> Lengths:
-        """From the token count of each row, before any is cut."""
+        """From the token count of each row, before any is cut; an epoch is all of them once, each up to the limit."""
         if not len(tokens):
             return Lengths((), (), 0, limit, 0)
         edges = _edges(tokens)

@@ -10,6 +10,9 @@ import orjson
 from .raw import DamagedError, Limits, RawRow, megabytes
 
 _SKIPPED = 1 << 20
+_SPREAD = (
+    "the file is one JSON object over several lines: write one object a line (JSON Lines), or a list of them [...]"
+)
 
 
 def bounded(stream: io.BufferedReader, limits: Limits) -> Iterator[tuple[int, bytes | None]]:
@@ -35,6 +38,9 @@ def json_lines(stream: io.BufferedReader, limits: Limits) -> Iterator[RawRow]:
     number = 0
     try:
         for number, line in bounded(stream, limits):
+            if number == 1 and line is not None and line.strip() == b"{":
+                yield RawRow(1, reason=_SPREAD)
+                return
             if line is None:
                 yield RawRow(number, reason=too_long(limits))
             elif line.strip():
@@ -66,6 +72,6 @@ def json_array(stream: io.BufferedReader, limits: Limits) -> Iterator[RawRow]:
 def json_line(number: int, line: bytes) -> RawRow:
     """The row on a line."""
     try:
-        return RawRow(number, orjson.loads(line))
+        return RawRow(number, orjson.loads(line), text=line)
     except orjson.JSONDecodeError as error:
         return RawRow(number, reason=f"invalid JSON: {error.msg} at column {error.colno}")

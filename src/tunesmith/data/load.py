@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from ..core.errors import ContentError
 from ..core.events import Sink, counted, silent
 from ..core.messages import Example, Kind, Row
 from . import identity
+from .excerpt import excerpt
 from .formats import FORMATS, Format, RowError, detect, named, table
 from .raw import LIMITS, Limits, RawRow
 from .rows import RowStore
@@ -37,6 +39,10 @@ _JSON_CELLS = ("messages", "tools", "conversations", "history", "metadata", "pre
                "non_preferred_output", "label", "kto_tag")  # fmt: skip
 
 
+TOLD = 1000
+"""Bad rows of which the beginning is kept."""
+
+
 class OtherKindError(ContentError):
     """Rows of a kind that supervised fine-tuning cannot learn from."""
 
@@ -48,6 +54,8 @@ class Problem:
     path: str
     line: int
     reason: str
+    shown: str = ""
+    """The beginning of the row, masked, where it could be read and is among the first TOLD of the file."""
 
     @property
     def place(self) -> str:
@@ -122,7 +130,8 @@ def load(
             records.append(row)
             digests += identity.digest(row)
         except RowError as error:
-            problems.append(Problem(path.name, raw.line, str(error)))
+            shown = _beginning(raw.value) if len(problems) < TOLD else ""
+            problems.append(Problem(path.name, raw.line, str(error), shown))
     if assistant and chosen and chosen.name != "transcript":
         raise ContentError(
             f"'assistant' is only for transcripts; {path.name} is '{chosen.name}'", where=str(path), mend="leave it out"
@@ -145,6 +154,10 @@ def raw_rows(
         return detect({back.get(name, name): "" for name in header}) is not None
 
     return reader(path, asked=format, known=known, limits=limits)
+
+
+def _beginning(value: Any) -> str:
+    return "" if value is None else excerpt(json.dumps(value, ensure_ascii=False, default=str))
 
 
 def _value(raw: RawRow, columns: Mapping[str, str]) -> dict[str, Any]:

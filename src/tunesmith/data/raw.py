@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,15 +47,38 @@ class RawRow:
     reason: str | None = None
     tabular: bool = False
     """Whether it comes from a table, where JSON stands as text in a cell and an absent value is null."""
+    text: bytes = b""
+    """The JSON that it was read from, where it was."""
 
 
 class DamagedError(Exception):
     """The file cannot be read on from here; the text is the reason."""
 
 
+LARGEST, _LONGEST = 2.0**63, 20
+"""The least float that may have been an integer beyond 64 bits; characters of the longest integer within them."""
+HUGE = "a number of more than 64 bits would lose digits: write it as text"
+
+
+def loses_digits(text: bytes) -> bool:
+    """Whether JSON holds an integer that does not fit into 64 bits; it is read as a float."""
+    found: list[str] = []
+
+    def whole(digits: str) -> int:
+        if len(digits) > _LONGEST or not -(2**63) <= int(digits) < 2**64:
+            found.append(digits)
+        return 0
+
+    json.loads(text, parse_int=whole)
+    return bool(found)
+
+
 def oddity(value: Any, limits: Limits = LIMITS) -> str | None:
-    """Why a JSON value is none that is meant: too deep, too wide, or with NUL characters; None when it is fine."""
-    level, depth = [value], 0
+    """Why a JSON value is none that is meant: too deep, too wide, or with NUL characters; None when it is fine.
+
+    HUGE for a float that may have been an integer beyond 64 bits.
+    """
+    level, depth, huge = [value], 0, False
     while level:
         if depth > limits.depth:
             return f"lists and objects are nested more than {limits.depth} deep"
@@ -69,8 +93,10 @@ def oddity(value: Any, limits: Limits = LIMITS) -> str | None:
                     return f"an object has {len(item)} keys; at most {limits.columns} are read"
                 below += item
                 below += item.values()
+            elif isinstance(item, float) and abs(item) >= LARGEST:
+                huge = True
         level, depth = below, depth + 1
-    return None
+    return HUGE if huge else None
 
 
 def megabytes(size: int) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..core import fingerprints
 from ..core.errors import ContentError
@@ -21,21 +22,31 @@ from .audit import FileFacts, Finding
 from .dedup import Pairs
 from .formats import RowError, detect
 from .keys import Keys
-from .rows import Mapped
+from .rows import Mapped, pick
 from .source import rows
 
 QUESTION_KEYS = ("question", "prompt", "problem", "query", "input", "instruction", "sentence", "text")
 """Where benchmarks keep what is asked, the first that a row has."""
 
 
+CLUSTERS, MEMBERS = 5, 8
+"""How many clusters are shown, the largest first, and how many rows of each."""
+
+
 def row_text(example: Example) -> str:
-    """Every turn but the system's."""
-    return _text(example.messages)
+    """Every turn but the system's, with what is thought and called in it."""
+    told = (m for m in example.messages if m.role not in ("system", "developer"))
+    return "\n".join(part for m in told for part in (m.reasoning_content, m.content, m.calls()) if part)
 
 
 def prompt_text(example: Example) -> str:
     """What stands before the last answer, without the system's turns."""
     return _text(example.prompt())
+
+
+def thinking(example: Example) -> str:
+    """What is thought before the last answer; "" where nothing is told of it."""
+    return example.reply()[0].thinking
 
 
 def _text(messages: Iterable[Message]) -> str:
@@ -75,13 +86,11 @@ def find_repeats(examples: Sequence[Example], threshold: float) -> Repeats:
     """Clusters of rows whose whole texts and whose answers both have a Jaccard index of at least `threshold`.
 
     The answer counts for itself as well because rows of one template often differ in little else: "Weather in Oslo?"
-    and "Weather in Rome?" with their own answers are two examples. An answer of up to three words must be the same.
+    and "Weather in Rome?" with their own answers are two examples. An answer of up to three words must be the same, and
+    so must the tools that are called; what is thought before counts as the answer does.
     """
     pairs = dedup.near_pairs(Mapped(examples, row_text), threshold)
-    answers = Mapped(examples, Example.answer)
-    alike = dedup.jaccard(answers, answers, pairs.left, pairs.right) >= threshold
-    both = zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)
-    alike |= np.array([not answers[i] and not answers[j] for i, j in both], bool)
+    alike = _alike_replies(examples, pairs, threshold)
     labels = dedup.clusters(pairs.where(alike), len(examples))
     members: dict[int, list[int]] = {}
     for index in np.flatnonzero(np.bincount(labels, minlength=len(examples))[labels] > 1).tolist():
@@ -89,8 +98,28 @@ def find_repeats(examples: Sequence[Example], threshold: float) -> Repeats:
     return Repeats([_cluster(examples, group) for group in members.values()], pairs.where(~alike))
 
 
+def _alike_replies(examples: Sequence[Example], pairs: Pairs, threshold: float) -> NDArray[np.bool_]:
+    """bool [N]: whether the two rows of each pair call the same, think nearly the same and say nearly the same."""
+    paired, places = np.unique(np.concatenate((pairs.left, pairs.right)), return_inverse=True)
+    left, right = places[: len(pairs)], places[len(pairs) :]
+    sides = (Example.answer, thinking)
+    calls, empty = np.zeros(len(paired), dtype=np.int64), np.zeros((len(sides), len(paired)), dtype=bool)
+    known = {"": 0}
+    for place, row in enumerate(pick(examples, paired)):
+        called = "\x1e".join(m.calls() for m in row.reply()).strip("\x1e")
+        calls[place] = known.setdefault(called, len(known))
+        empty[:, place] = [not side(row) for side in sides]
+    alike: NDArray[np.bool_] = calls[left] == calls[right]
+    for side, none in zip(sides, empty, strict=True):
+        open_ = np.flatnonzero(alike & ~(none[left] & none[right]))
+        texts = Mapped(examples, side)
+        alike[open_] = dedup.jaccard(texts, texts, pairs.left[open_], pairs.right[open_]) >= threshold
+    return alike
+
+
 def _cluster(examples: Sequence[Example], group: list[int]) -> Cluster:
-    kept = max(group, key=lambda i: (len(examples[i].answer()), -i))
+    """White space counts for nothing, as in `Keys`: so the row that is kept repeats none exactly."""
+    kept = max(group, key=lambda i: (len(" ".join(examples[i].answer().split())), -i))
     return Cluster(kept, tuple(i for i in group if i != kept))
 
 
@@ -99,7 +128,7 @@ def near_duplicates(
 ) -> Iterator[Finding]:
     """Rows beside which a near one is kept. Exact repetitions are told as `duplicate_rows`, unless they are dropped."""
     exact = set() if policy == "drop" else set(np.flatnonzero(keys.repeated()).tolist())
-    rows_ = {i: kept for i, kept in sorted(repeats.superfluous.items()) if i not in exact and kept not in exact}
+    rows_ = {i: kept for i, kept in sorted(repeats.superfluous.items()) if i not in exact}
     if not rows_:
         return
     groups = [c for c in repeats.clusters if rows_.keys() & {*c.others}]
@@ -108,7 +137,7 @@ def near_duplicates(
         f"row nearly repeats another (threshold {threshold:g}); {len(groups)} cluster{'s' if len(groups) > 1 else ''}, "
         f"the largest of {len(largest.others) + 1} rows; the longest answer of each is kept"
     )
-    shown = ", ".join(examples[i].origin for i in sorted((largest.kept, *largest.others))[:10])
+    shown = "; ".join(_told(cluster, examples) for cluster in sorted(groups, key=lambda c: -len(c.others))[:CLUSTERS])
     places = tuple(f"{examples[i].origin} ~ {examples[kept].origin}" for i, kept in rows_.items())
     if policy == "drop":
         yield Finding(
@@ -117,6 +146,13 @@ def near_duplicates(
     else:
         mend = "look at them; data.near_duplicates: drop leaves all but one of each cluster out"
         yield Finding("near_duplicates", "warn", message, mend, places, shown)
+
+
+def _told(cluster: Cluster, examples: Sequence[Example]) -> str:
+    """The rows of a cluster, the first of them by their places."""
+    members = sorted((cluster.kept, *cluster.others))
+    more = f" and {len(members) - MEMBERS} more" if len(members) > MEMBERS else ""
+    return ", ".join(examples[i].origin for i in members[:MEMBERS]) + more
 
 
 def near_conflicts(repeats: Repeats, examples: Sequence[Example], keys: Keys) -> Iterator[Finding]:

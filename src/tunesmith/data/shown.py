@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, zip_longest
 
-from .audit import Audit
+from .audit import Audit, place_of
 from .template import Tokenizer, special_tokens
 from .tokenize import Encoded
 
@@ -44,11 +43,6 @@ def pieces(tokenizer: Tokenizer, encoded: Encoded) -> Iterator[Piece]:
 
 def _decoded(tokenizer: Tokenizer, ids: list[int]) -> str:
     return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)) if ids else ""
-
-
-def place_of(text: str) -> str:
-    """The row that an entry of a finding's `rows` is about: `a` of `a ~ b` and of `a = b`."""
-    return re.split(" [=~] ", text)[0]
 
 
 def chosen(audit: Audit, origins: Sequence[str], most: int) -> list[int]:

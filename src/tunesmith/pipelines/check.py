@@ -21,10 +21,9 @@ from ..data.source import rows as source_rows
 from ..data.template import PLAIN_TEMPLATE, TemplateError
 from ..models.find import find
 from ..models.refs import DEFAULT, Base
-from ..models.size import Size
 from ..models.tokenizer import tokenizer as load_tokenizer
 from .check_kinds import Part, all_rows, audit_kind, parts
-from .forecast import forecast
+from .forecast import of_audit
 from .prepare import Prepared, blocked, length_limit, prepare
 from .read_recipe import placed, read_recipe
 from .recipe import RunSpec
@@ -42,6 +41,8 @@ class Request:
     assistant: str | None = None
     quick: bool = False
     """Look at a sample of the rows."""
+    validation: Path | None = None
+    benchmarks: Sequence[Path] = ()
 
     def spec(self) -> RunSpec:
         """The files as training rows of one recipe with default settings."""
@@ -51,7 +52,10 @@ class Request:
             named(self.format)
         train = tuple(self._source(file) for file in self.files)
         test = self._source(self.test) if self.test else None
-        return RunSpec(data=DataSpec(train=train, validation=0.0, test=test), base=self.base or DEFAULT)
+        validation = self._source(self.validation) if self.validation else 0.0
+        benchmarks = tuple(map(str, self.benchmarks))
+        data = DataSpec(train=train, validation=validation, test=test, benchmarks=benchmarks)
+        return RunSpec(data=data, base=self.base or DEFAULT)
 
     def _source(self, file: Path) -> SourceSpec:
         return SourceSpec(
@@ -85,10 +89,8 @@ class Checked:
         return facts
 
     def _forecast(self) -> dict[str, Any] | None:
-        tokens = self.audit.tokens
-        if not self.trainable or not tokens or not tokens.rows:
-            return None
-        return forecast(self.spec, Size.of(self.base), tokens, self._times_larger()).as_json()
+        made = of_audit(self.spec, self.base, self.audit, self._times_larger()) if self.trainable else None
+        return made.as_json() if made else None
 
     def _times_larger(self) -> float:
         """How many times the rows of the sample the training files have."""

@@ -23,6 +23,7 @@ from ..data.config import SourceSpec
 from ..data.diversity import DiversityLook
 from ..data.documents import encode_document
 from ..data.fitting import LongPolicy, too_long
+from ..data.illustrate import Shelf, illustrated
 from ..data.keys import Keys, overlapping
 from ..data.kinds import better, joined, worse
 from ..data.language import Languages
@@ -73,10 +74,11 @@ def audit_kind(
 
     With `wanted` the rows are what the recipe's method learns from; else it is told which one would.
     """
-    audit, kind = Audit(), kind_of(train)
+    audit, kind, shelf = Audit(), kind_of(train), Shelf()
     for loaded, role, source in _told(spec, train, validation, test):
         audit.files.append(checks.file_facts(loaded, source.path, role))
         audit.findings += checks.bad_rows(loaded)
+        shelf.add(loaded.records)
         audit.findings += personal_data(Mapped(loaded.records, joined))
     rows = all_rows(train)
     if not wanted:
@@ -92,6 +94,7 @@ def audit_kind(
     audit.diversity = diversity.result().as_json()
     audit.findings += kind_checks.OF_KIND[kind](rows) if kind in kind_checks.OF_KIND else ()
     _tokens(rows, tokenizer, limit, spec.data.on_long if wanted else "error", audit)
+    audit.findings = illustrated(audit.findings, shelf)
     return audit
 
 

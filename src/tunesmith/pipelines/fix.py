@@ -17,7 +17,7 @@ import orjson
 from ..core import files
 from ..core.errors import ConflictError, ContentError, UsageError
 from ..core.messages import Kind, Row
-from ..data.audit import Audit
+from ..data.audit import Audit, place_of
 from ..data.formats import Format, RowError, named, table
 from ..data.kinds import better
 from ..data.labels import label_counts, meant_labels
@@ -25,7 +25,6 @@ from ..data.load import Loaded, load, raw_rows
 from ..data.mend import CHANGING, DROPPING, LostError, mended
 from ..data.raw import LIMITS
 from ..data.rows import Mapped
-from ..data.shown import place_of
 from .check import Checked, Request, check_files
 from .convert import as_json
 
@@ -128,7 +127,7 @@ def require_possible(request: Request, out: Path) -> Path:
     if len(request.files) != 1:
         raise UsageError("--fix mends one file at a time", mend="name one file")
     file = request.files[0]
-    if request.test and request.test.name == file.name:
+    if any(other and other.name == file.name for other in (request.test, request.validation)):
         raise UsageError(
             f"both files are called {file.name}, and findings name rows by file and line", mend="rename or copy one"
         )

@@ -21,8 +21,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..adapters.config import AdapterSpec
-from ..data.audit import TokenFacts
+from ..data.audit import Audit, TokenFacts
 from ..engine.steps import DEFAULT_BATCH_SIZE
+from ..models.refs import Base
 from ..models.size import Size
 from .recipe import RunSpec
 
@@ -76,12 +77,31 @@ class Forecast:
         return asdict(self) | {"memory": memory, "seconds": {k: list(v) for k, v in self.seconds().items()}}
 
 
-def forecast(spec: RunSpec, size: Size, tokens: TokenFacts, times_larger: float = 1.0) -> Forecast:
-    """Of a training on rows with these figures; of a sample, `times_larger` is how many times more the whole has."""
+def of_audit(spec: RunSpec, base: Base, audit: Audit, times_larger: float = 1.0) -> Forecast | None:
+    """Of a training on the rows of an audit, under their weights; None where there is none to train on."""
+    tokens, epoch = audit.tokens, sum(source.tokens for source in audit.mixture)
+    if not tokens or not tokens.rows:
+        return None
+    return forecast(spec, Size.of(base), tokens, times_larger, epoch if audit.mixture else None)
+
+
+def audited(spec: RunSpec, base: Base, audit: Audit, times_larger: float = 1.0) -> dict[str, Any]:
+    """The audit as `data-audit.json` holds it, with the forecast."""
+    made = of_audit(spec, base, audit, times_larger)
+    return audit.as_json() | {"forecast": made.as_json() if made else None}
+
+
+def forecast(
+    spec: RunSpec, size: Size, tokens: TokenFacts, times_larger: float = 1.0, epoch: int | None = None
+) -> Forecast:
+    """Of a training on rows with these figures; of a sample, `times_larger` is how many times more the whole has.
+
+    `epoch` is how many tokens an epoch has where rows do not come once each.
+    """
     trained = trained_parameters(spec.adapter, size)
     passes = spec.training.epochs * times_larger
     mean = tokens.tokens / max(tokens.rows, 1)
-    seen = tokens.tokens * passes
+    seen = (tokens.tokens if epoch is None else epoch) * passes
     if spec.training.max_steps:
         seen = min(seen, spec.training.max_steps * spec.training.gradient_accumulation * _batch(spec, mean))
     return Forecast(

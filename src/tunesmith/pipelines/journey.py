@@ -18,6 +18,7 @@ from ..evaluation.gate import Verdict
 from . import bench as benches
 from . import machine, report_facts
 from .bench import Bench
+from .forecast import audited
 from .prepare import Prepared, prepare
 from .recipe import RunSpec
 from .rundir import RunDir
@@ -84,7 +85,7 @@ class Journey:
         self.times = known.get("times", {}) | self.times
         self.run.tidy()
         self.run.write_recipe(prepared.spec)
-        self.run.write_json("data-audit.json", prepared.audit.as_json())
+        self.run.write_json("data-audit.json", audited(prepared.spec, prepared.base, prepared.audit))
         self._opened = True
         self.run.reserve()
         self.run.update(

@@ -25,6 +25,7 @@ from ..data.curriculum import Curriculum, curriculum
 from ..data.diversity import DiversityLook
 from ..data.fitting import Fitting
 from ..data.hub import local
+from ..data.illustrate import Shelf, illustrated
 from ..data.kinds import better
 from ..data.language import Languages
 from ..data.lengths import Lengths
@@ -221,7 +222,7 @@ class _Preparation:
     ):  # fmt: skip
         self.reader, self.sink, self.date = reader, sink, date
         self.spec, self.tokenizer, self.folder, self.keep_tokens = spec, tokenizer, folder, keep_tokens
-        self.audit = Audit()
+        self.audit, self.shelf = Audit(), Shelf()
         names = spec.data.names.build() if spec.data.names else None
         self.privacy = Privacy(spec.data.personal_data, spec.data.subject, names)
         self.max_length = length_limit(spec, base)
@@ -229,10 +230,11 @@ class _Preparation:
 
     def rows(self) -> tuple[Rows, list[int], Rows, Rows]:
         """(training rows, how often each is seen, validation rows, test rows)."""
-        with stage(self.sink, "reading"):
-            training = self._training()
+        training = self._training()
         with Encoding(self.spec.base, self.tokenizer, training.examples, date=self.date) as encoding:
-            return self._rows(training, encoding)
+            made = self._rows(training, encoding)
+        self.audit.findings = illustrated(self.audit.findings, self.shelf, self.privacy.find)
+        return made
 
     def _rows(self, training: Training, encoding: Encoding) -> tuple[Rows, list[int], Rows, Rows]:
         """`rows`, where the training rows are read and their tokens are being made."""
@@ -286,6 +288,9 @@ class _Preparation:
         self.audit.tokens = TokenFacts.of(rows.sizes)
         sources = training.sources[np.array([kept[place] for place in seen], dtype=np.int64)]
         self.audit.mixture = mixture([source.path for source in data.train], sources, repeats, lengths)
+        if self.audit.lengths:
+            epoch = sum(source.tokens for source in self.audit.mixture)
+            self.audit.lengths = replace(self.audit.lengths, tokens_per_epoch=epoch)
         if not seen and not self.audit.blocking:
             self.audit.add(Finding("no_rows", "block", "no training row is left", "give more rows"))
         return rows, repeats
@@ -299,21 +304,24 @@ class _Preparation:
         ]
         examples = parts[0] if len(parts) == 1 else Joined(parts)
         origins = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-        return Training(examples, np.concatenate(repeats).astype(np.int64), origins)
+        with stage(self.sink, "keys"):
+            return Training(examples, np.concatenate(repeats).astype(np.int64), origins)
 
     def _one_file(self, source: SourceSpec, role: str) -> Sequence[Example]:
         try:
-            loaded: Loaded = load(
-                local(source.path), format=source.format, limit=source.limit, columns=source.columns,
-                assistant=source.assistant, reader=self.reader, sink=self.sink,
-            )  # fmt: skip
+            with stage(self.sink, "reading"):
+                loaded: Loaded = load(
+                    local(source.path), format=source.format, limit=source.limit, columns=source.columns,
+                    assistant=source.assistant, reader=self.reader, sink=self.sink,
+                )  # fmt: skip
         except UsageError as error:  # an unknown format's name: here it stands in a recipe, not on the command line
             raise ContentError(error.what, where=f"data.{role}", mend=error.mend) from None
         self.audit.files.append(checks.file_facts(loaded, source.path, role))
-        self.audit.findings += checks.bad_rows(loaded)
+        self.audit.findings += checks.bad_rows(loaded, self.privacy.find)
+        self.shelf.add(loaded.records)
         # Before all else that looks at rows: two prompts that masking makes equal are equal to the model.
         with stage(self.sink, "personal data"):
-            examples, findings = self.privacy.apply(loaded.require_supervised(), train=role == "train")
+            examples, findings = self.privacy.apply(loaded.require_supervised(), train=role == "train", sink=self.sink)
         self.audit.findings += findings
         last = isinstance(self.spec.method, SftSpec) and self.spec.method.learn == "last"
         return Mapped(examples, learning_last) if last else examples

@@ -7,9 +7,12 @@ from typing import Any
 from ..report import (
     AuditFacts,
     BaselineFacts,
+    CapFacts,
     CostFacts,
+    DiversityFacts,
     FileFacts,
     FindingFacts,
+    ForecastFacts,
     ForgettingFacts,
     GateReason,
     LengthFacts,
@@ -22,6 +25,8 @@ from ..report import (
     ReportFacts,
     RowFacts,
     SliceFacts,
+    SourceFacts,
+    SplitFacts,
     SupervisionFacts,
     TokenFacts,
     render,
@@ -158,6 +163,12 @@ def _audit(audit: dict[str, Any]) -> AuditFacts:
         tokens=TokenFacts(truncated_rows=tokens.pop("truncated"), **tokens) if tokens else None,
         supervision=SupervisionFacts(**{k: v for k, v in supervision.items() if k != "share"}) if supervision else None,
         lengths=_lengths(audit.get("lengths")),
+        tokens_per_epoch=(audit.get("lengths") or {}).get("tokens_per_epoch"),
+        mixture=[SourceFacts(**source) for source in audit.get("mixture", [])],
+        splits=[_split(split) for split in audit.get("splits", [])],
+        cap=CapFacts(**audit["cap"]) if audit.get("cap") else None,
+        diversity=DiversityFacts(**audit["diversity"]) if audit.get("diversity") else None,
+        forecast=_forecast(audit.get("forecast")),
         duplicates=audit.get("duplicates", {}), leakage=audit.get("leakage", {}),
         personal_data=audit.get("personal_data", {}),
     )  # fmt: skip
@@ -168,6 +179,23 @@ def _finding(f: dict[str, Any]) -> FindingFacts:
     return FindingFacts(
         code=f["code"], severity=f["severity"], count=f["count"], message=message, mend=f["mend"],
         examples=f["rows"][:5], shown=f["example"], waived=f["waived"],
+    )  # fmt: skip
+
+
+def _split(entry: dict[str, Any]) -> SplitFacts:
+    wanted = ("role", "wanted", "rows", "of", "rule", "without_group")
+    shares = [label["share"] for label in entry["labels"] if label["label"]]
+    return SplitFacts(label_shares=shares, **{key: entry[key] for key in wanted})
+
+
+def _forecast(entry: dict[str, Any] | None) -> ForecastFacts | None:
+    if not entry:
+        return None
+    wanted = ("tokens", "parameters", "trained_parameters", "operations", "cores")
+    return ForecastFacts(
+        memory={name: parts["total"] for name, parts in entry["memory"].items()},
+        cpu_seconds=tuple(entry["seconds"]["cpu"]), gpu_seconds=tuple(entry["seconds"]["gpu"]),
+        **{key: entry[key] for key in wanted},
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -60,14 +60,14 @@ def sift(
     """
     tested, validated = Keys.of(test), Keys.of(validation)
     audit.findings += checks.held_out_overlap(overlapping(validated, tested), validation, test)
-    known = set[int]()
+    known: dict[str, set[int]] = {}
     for held, keys, role in ((test, tested, "test"), (validation, validated, "validation")):
         pairs = overlapping(training.keys, keys)
         audit.findings += checks.overlap(pairs, training.examples, held, role, data.on_overlap)
         if data.on_overlap == "drop":
             training.without(pairs[0])
         else:
-            known |= set(pairs[0].tolist())
+            known[role] = set(pairs[0].tolist())
     withheld = [*repeats.held(test, "test"), *repeats.held(validation, "validation"), *_benchmarks(data, audit)]
     with stage(sink, "near-duplicates"):
         _leaks(training, withheld, known, data, audit)
@@ -87,9 +87,12 @@ def _benchmarks(data: DataSpec, audit: Audit) -> list[Held]:
     return questions
 
 
-def _leaks(training: Training, withheld: Sequence[Held], known: set[int], data: DataSpec, audit: Audit) -> None:
-    """`known` rows are told as exact overlaps already."""
-    found = [x for x in repeats.leaks(training.examples, withheld, data.near_threshold) if x.row not in known]
+def _leaks(
+    training: Training, withheld: Sequence[Held], known: Mapping[str, set[int]], data: DataSpec, audit: Audit
+) -> None:
+    """`known` rows are told as exact overlaps with a role's rows already."""
+    found = repeats.leaks(training.examples, withheld, data.near_threshold)
+    found = [x for x in found if x.row not in known.get(x.held.role, ())]
     exact = [x for x in found if x.held.role == "benchmark" and x.same]
     near = [x for x in found if x.held.role != "benchmark" or not x.same]
     audit.findings += repeats.leaked_exactly(exact, training.examples, data.on_overlap)

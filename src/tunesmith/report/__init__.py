@@ -1,14 +1,26 @@
 """Facts to one self-contained HTML report. Knows no torch, no database and no run directory."""
 
-from tunesmith.report.facts import (
+from tunesmith.report.data_facts import (
     AuditFacts,
-    BaselineFacts,
-    CostFacts,
+    CapFacts,
+    ClusterFacts,
+    DiversityFacts,
     FileFacts,
     FindingFacts,
+    ForecastFacts,
+    LabelFacts,
+    LengthFacts,
+    ShownRowFacts,
+    SourceFacts,
+    SplitFacts,
+    SupervisionFacts,
+    TokenFacts,
+)
+from tunesmith.report.facts import (
+    BaselineFacts,
+    CostFacts,
     ForgettingFacts,
     GateReason,
-    LengthFacts,
     LossCurves,
     MetricFacts,
     NextCommand,
@@ -18,20 +30,23 @@ from tunesmith.report.facts import (
     ReportFacts,
     RowFacts,
     SliceFacts,
-    SupervisionFacts,
     TableFacts,
-    TokenFacts,
 )
 from tunesmith.report.render import render
 
 __all__ = [
     "AuditFacts",
     "BaselineFacts",
+    "CapFacts",
+    "ClusterFacts",
     "CostFacts",
+    "DiversityFacts",
     "FileFacts",
     "FindingFacts",
+    "ForecastFacts",
     "ForgettingFacts",
     "GateReason",
+    "LabelFacts",
     "LengthFacts",
     "LossCurves",
     "MetricFacts",
@@ -41,7 +56,10 @@ __all__ = [
     "PhaseTime",
     "ReportFacts",
     "RowFacts",
+    "ShownRowFacts",
     "SliceFacts",
+    "SourceFacts",
+    "SplitFacts",
     "SupervisionFacts",
     "TableFacts",
     "TokenFacts",

@@ -8,32 +8,17 @@ cannot contradict itself.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from tunesmith.report.base import Count, Facts, Text
+from tunesmith.report.data_facts import AuditFacts
 
 Unit = Literal["share", "nats", "ratio"]
 Outcome = Literal["win", "loss", "tie_right", "tie_wrong"]
 FitVerdict = Literal["none", "mild", "overfitting", "too_short", "underfit"]
-Severity = Literal["block", "warn", "info"]
 Interval = tuple[float, float]
-Count = Annotated[int, Field(ge=0)]
-
-
-def _writable(value: object) -> object:
-    """Replace lone surrogates: a model may emit them, and UTF-8 cannot carry them."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
-    return value
-
-
-Text = Annotated[str, BeforeValidator(_writable)]
-
-
-class Facts(BaseModel):
-    """Base of all facts: frozen, and an unknown field is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class GateReason(Facts):
@@ -168,96 +153,6 @@ class OutcomeCounts(Facts):
     def total(self) -> int:
         """All test rows."""
         return self.wins + self.losses + self.ties_right + self.ties_wrong
-
-
-class FileFacts(Facts):
-    """One data file. `role` is train, validation, test or general; `sha256` is of its bytes, `root` of its rows."""
-
-    path: Text
-    role: Text
-    rows: Count
-    accepted: Count
-    rejected: Count
-    format: Text
-    sha256: Text
-    root: Text | None = None
-
-
-class FindingFacts(Facts):
-    """One finding of the data audit: what it is, how many rows it touches, how to mend it.
-
-    `examples` are the first rows, `shown` what stands there, `waived` the reason for which it does not block.
-    """
-
-    code: Text
-    severity: Severity
-    count: Count
-    message: Text
-    mend: Text = ""
-    examples: Sequence[Text] = ()
-    shown: Text = ""
-    waived: Text = ""
-
-
-class TokenFacts(Facts):
-    """The training rows in tokens. Lengths are tokens per row; `labelled_tokens` carry loss."""
-
-    rows: Count
-    tokens: Count
-    labelled_tokens: Count
-    length_p50: float
-    length_p95: float
-    length_max: Count
-    truncated_rows: Count
-
-
-class SupervisionFacts(Facts):
-    """How many training examples teach how much; `prompts_*` of the trained prompts compared with served ones."""
-
-    examples: Count
-    no_loss: Count
-    lost_all: Count
-    lost_part: Count
-    dropped: Count
-    no_end_of_turn: Count
-    prompts_compared: Count
-    prompts_equal: Count
-
-
-class LengthFacts(Facts):
-    """How long rows are: `bins` of (from, up to, rows) in tokens; `limit` is the longest that is trained whole."""
-
-    bins: Sequence[tuple[int, int, Count]]
-    limit: Count | None = None
-    over_limit: Count = 0
-
-    @property
-    def most(self) -> int:
-        """The rows of the fullest bin."""
-        return max((rows for _, _, rows in self.bins), default=0)
-
-
-class AuditFacts(Facts):
-    """What was checked in the data before training. The counts are rows, by what was found in them."""
-
-    files: Sequence[FileFacts] = ()
-    findings: Sequence[FindingFacts] = ()
-    tokens: TokenFacts | None = None
-    supervision: SupervisionFacts | None = None
-    lengths: LengthFacts | None = None
-    duplicates: Mapping[Text, Count] = Field(default_factory=dict)
-    leakage: Mapping[Text, Count] = Field(default_factory=dict)
-    personal_data: Mapping[Text, Count] = Field(default_factory=dict)
-
-    @property
-    def open(self) -> list[FindingFacts]:
-        """The findings that are not waived."""
-        return [finding for finding in self.findings if not finding.waived]
-
-    @property
-    def waived(self) -> list[FindingFacts]:
-        """Those that would block, and the reasons for which they do not."""
-        return [finding for finding in self.findings if finding.waived]
 
 
 class PhaseTime(Facts):

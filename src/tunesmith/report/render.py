@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tunesmith.report import wording
-from tunesmith.report.audit import data_items
+from tunesmith.report.audit import about_parts, data_items
 from tunesmith.report.charts import loss_chart, metric_chart
 from tunesmith.report.facts import CostFacts, MetricFacts, ReportFacts, SliceFacts
 from tunesmith.report.rows import arrange
@@ -47,6 +47,7 @@ def render(facts: ReportFacts) -> str:
         few_slice_rows=wording.FEW_SLICE_ROWS,
         loss=_loss,
         data_items=data_items(facts.audit),
+        **about_parts(facts.audit.diversity),
         cost_items=_cost_items(facts.cost),
         phase_items=[(time.phase, wording.duration(time.seconds)) for time in facts.times],
     )

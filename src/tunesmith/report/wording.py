@@ -86,6 +86,14 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600:,} h {whole % 3600 // 60:02d} min"
 
 
+def roughly(seconds: float) -> str:
+    """An expected time in the unit that fits: nobody plans by the second."""
+    for size, name in ((86400.0, "days"), (3600.0, "h"), (60.0, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.0f} {name}"
+    return f"{max(seconds, 1):.0f} s"
+
+
 def verdict(facts: ReportFacts) -> str:
     """One sentence: whether to ship, and why."""
     metric = facts.metrics[0]

@@ -68,10 +68,17 @@ def text_field(row: dict[str, Any], key: str, *, required: bool = True) -> str:
 
 
 def rest(row: dict[str, Any], used: set[str]) -> dict[str, Any]:
-    """The keys that the model never sees; an object under `metadata` is laid open."""
+    """The keys that the model never sees; an object under `metadata` is laid open.
+
+    Where that would lose a value, for another stands under the same key beside it, the object stays as it is.
+    """
     kept = {key: value for key, value in row.items() if key not in used and key != "metadata"}
     metadata = row.get("metadata")
-    return kept | (metadata if isinstance(metadata, dict) else {})
+    if metadata is None:
+        return kept
+    if not isinstance(metadata, dict) or any(repr(kept[key]) != repr(metadata[key]) for key in kept.keys() & metadata):
+        return kept | {"metadata": metadata}
+    return kept | metadata
 
 
 def extras(metadata: dict[str, Any]) -> dict[str, Any]:

@@ -63,9 +63,11 @@ class OpenAIPreference:
         if not isinstance(given, dict):
             raise RowError(f"'input' must be an object with 'messages', not {type(given).__name__}")
         better, worse = "preferred_output", "non_preferred_output"
-        metadata = rest(row, {"input", better, worse}) | {
-            key: value for key, value in given.items() if key not in ("messages", "tools")
-        }
+        beside = {key: value for key, value in given.items() if key not in ("messages", "tools")}
+        metadata = rest(row, {"input", better, worse})
+        if both := [key for key in beside if key in metadata and repr(metadata[key]) != repr(beside[key])]:
+            raise RowError(f"'{both[0]}' stands in 'input' and in the row, with another value")
+        metadata |= beside
         return pair(
             messages_of(given.get("messages"), "input.messages"), messages_of(row[better], better),
             messages_of(row[worse], worse), sharegpt_tools(given.get("tools")), metadata,

@@ -8,7 +8,7 @@ from ...core.messages import Example, Kind, Message, Row
 from .base import extras, one_exchange, rest, text_field
 
 PAIRS = (("question", "answer"), ("query", "response"), ("question", "response"), ("prompt", "response"),
-         ("input", "output"))  # fmt: skip
+         ("instruction", "response"), ("input", "output"))  # fmt: skip
 
 
 class QuestionAnswer:
@@ -22,13 +22,14 @@ class QuestionAnswer:
         return _pair(row) is not None
 
     def parse(self, row: dict[str, Any]) -> Example:
-        """A user and an assistant turn."""
+        """A user and an assistant turn; Dolly's `context` of an instruction stands below it."""
         question, answer = _pair(row) or PAIRS[0]
-        turns = (
-            Message(role="user", content=text_field(row, question)),
-            Message(role="assistant", content=text_field(row, answer)),
-        )
-        return Example(messages=turns, metadata=rest(row, {question, answer}))
+        asked, used = text_field(row, question), {question, answer}
+        if question == "instruction":
+            context = text_field(row, "context", required=False)
+            asked, used = f"{asked}\n\n{context}" if context.strip() else asked, used | {"context"}
+        turns = Message(role="user", content=asked), Message(role="assistant", content=text_field(row, answer))
+        return Example(messages=turns, metadata=rest(row, used))
 
     def export(self, row: Row) -> dict[str, Any]:
         """One exchange fits."""

@@ -7,8 +7,12 @@ from typing import Any
 from ...core.messages import Kind, Message, Prompt, Row
 from .base import RowError, of_kind, text_field
 from .conversation import as_json, messages_of, tools_key, tools_of
+from .instruction import Instruction
+from .question_answer import QuestionAnswer
+from .sharegpt import ShareGPT
 
 _ANSWERS = ("completion", "chosen", "rejected", "response")
+_ANSWERED = (Instruction(), QuestionAnswer(), ShareGPT())
 
 
 class Reinforcement:
@@ -18,10 +22,15 @@ class Reinforcement:
     kind: Kind = "prompt"
 
     def matches(self, row: dict[str, Any]) -> bool:
-        """Messages that wait for an answer beside other keys, or a prompt beside no known answer, decide."""
+        """Messages that wait for an answer beside other keys, or a prompt beside no known answer, decide.
+
+        A row that another format takes for a question with its answer is none of these: {"instruction", "output"}, say.
+        """
         if "messages" in row:
             return bool(set(row) - {"messages", "tools", "metadata"}) and _waits(row["messages"])
-        return "prompt" in row and not any(key in row for key in _ANSWERS)
+        if "prompt" not in row or any(key in row for key in _ANSWERS):
+            return False
+        return not any(other.matches(row) for other in _ANSWERED)
 
     def parse(self, row: dict[str, Any]) -> Prompt:
         """The messages and the fields."""

@@ -38,7 +38,7 @@ def texts(example: Example) -> list[str]:
 
 
 def find_in_rows(
-    examples: Sequence[Example], find: Find | None = None
+    examples: Iterable[Example], find: Find | None = None
 ) -> Iterator[tuple[int, list[tuple[str, Sequence[Hit]]]]]:
     """(index, texts with their finds) of every row in which something is found, in order; by shape or by `find`."""
     pieces = ((index, text) for index, example in enumerate(examples) for text in texts(example))
