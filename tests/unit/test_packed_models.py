@@ -14,11 +14,11 @@ from tunesmith.core.errors import ContentError
 from tunesmith.core.events import Event, Note
 from tunesmith.data.packing import Packed, learned
 from tunesmith.data.tokenize import Encoded
+from tunesmith.engine import packed
+from tunesmith.engine.packed import PackedTensors, can_pack
 from tunesmith.methods.base import Scene
 from tunesmith.methods.pretrain.config import PretrainSpec
 from tunesmith.methods.pretrain.method import Pretrain
-from tunesmith.models import packed
-from tunesmith.models.packed import PackedTensors, can_pack
 
 CPU = torch.device("cpu")
 DRAW = np.random.default_rng(2)
@@ -98,7 +98,7 @@ def test_a_model_that_hears_no_positions_gives_each_document_its_own_row(
     monkeypatch.setattr(packed, "labelled_packed", deaf)
     assert not can_pack(model, DOCUMENTS, 0)
     method, told = _prepared(model)
-    assert told == ["this base cannot keep documents of one row apart: each gets its own row"]
+    assert told == ["this base cannot keep sequences of one row apart: each gets its own row"]
     batch = method.batch(ROWS, 0, CPU)
     assert batch.input_ids_BL.shape == (5, 12)
     with torch.no_grad():
