@@ -29,6 +29,10 @@ class Curriculum:
         known = np.where(np.isnan(difficulty), -np.inf, difficulty)
         return Curriculum(-known if spec.order == "descending" else known, spec.epochs)
 
+    def pick(self, places: Sequence[int]) -> Curriculum:
+        """That of some of the rows."""
+        return Curriculum(self.difficulty[np.asarray(places, dtype=np.int64)], self.epochs)
+
     def in_epoch(self, epoch: int) -> NDArray[np.float64] | None:
         """The ranks that count in an epoch (from 0); None where rows are shuffled."""
         return self.difficulty if epoch < self.epochs else None

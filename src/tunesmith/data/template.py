@@ -165,6 +165,15 @@ def piece_of(example: Example, index: int) -> Example:
     return example.model_copy(update={"messages": (*earlier, example.messages[index])})
 
 
+def learning_last(example: Example) -> Example:
+    """The row with weight on the last of its learned turns alone."""
+    learned = [index for index, message in enumerate(example.messages) if message.learned]
+    if len(learned) < 2:
+        return example
+    piece = piece_of(example, learned[-1])
+    return piece.model_copy(update={"messages": (*piece.messages, *example.messages[learned[-1] + 1 :])})
+
+
 def _render_piece(tokenizer: Tokenizer, piece: Example, escape: Escape) -> Rendered:
     try:
         return render_example(tokenizer, piece, escape)

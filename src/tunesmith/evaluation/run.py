@@ -73,9 +73,9 @@ def score_documents(
     parts = [[learned(piece) for piece in pieces(one.input_ids, limit)] for one in documents]
     owner = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     sums, counts = row_losses(model, [one for part in parts for one in part], pad_id=pad_id, number_type=number_type)
-    nothing = [""] * len(parts), [False] * len(parts)
-    total = np.bincount(owner, sums, len(parts)), np.bincount(owner, counts, len(parts)).astype(np.int64)
-    return Answers(*nothing, *total)
+    total = np.bincount(owner, sums, len(parts)).astype(np.float64)
+    tokens = np.bincount(owner, counts, len(parts)).astype(np.int64)
+    return Answers([""] * len(parts), [False] * len(parts), total, tokens)
 
 
 def score_rows(model: Any, encoded: Sequence[Encoded], *, pad_id: int, number_type: str) -> Answers:

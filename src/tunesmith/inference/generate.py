@@ -35,6 +35,8 @@ class Answer:
 
     token_ids: list[int]
     finish_reason: Literal["stop", "length"]
+    ended_by: int | None = None
+    """The stop token."""
 
 
 def generate(
@@ -99,7 +101,7 @@ class _Batch:
         ]
         self._random = torch.Generator(device=next(model.parameters()).device).manual_seed(sampling.seed)
         self._out: list[list[int]] = [[] for _ in prompts]
-        self._stopped = [False] * len(prompts)
+        self._ended_by: list[int | None] = [None] * len(prompts)
 
     @torch.inference_mode()
     def tokens(self) -> Iterator[dict[int, int]]:
@@ -114,7 +116,7 @@ class _Batch:
             new, staying = {}, []
             for place, (row, token) in enumerate(zip(alive, chosen.tolist(), strict=True)):
                 if token in self._stop and len(self._out[row]) >= self._sampling.min_tokens:
-                    self._stopped[row] = True
+                    self._ended_by[row] = token
                     continue
                 self._out[row].append(token)
                 new[row] = token
@@ -133,7 +135,8 @@ class _Batch:
     def answers(self) -> list[Answer]:
         """What has been generated."""
         return [
-            Answer(ids, "stop" if stopped else "length") for ids, stopped in zip(self._out, self._stopped, strict=True)
+            Answer(ids, "length" if end is None else "stop", end)
+            for ids, end in zip(self._out, self._ended_by, strict=True)
         ]
 
     def _choose(self, logits_BV: Tensor, alive: list[int]) -> Tensor:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,12 @@ class Scene:
     """What the kept belongs to: a fingerprint of data, base and recipe."""
     sink: Sink = silent
     world: World = ALONE
+    examples: Sequence[Any] = ()
+    """The training rows as they were read, in the order of `train`."""
+    max_length: int | None = None
+    """Tokens that a row may have."""
+    date: str | None = None
+    """The day that templates show (YYYY-MM-DD); None for today."""
 
     @property
     def pad_id(self) -> int:
@@ -52,6 +58,10 @@ class Learned:
 
     train: Sequence[Item]
     validation: Sequence[Item]
+    places: Sequence[int] | None = None
+    """Which of the scene's training rows these are, where some are left out; None for all of them."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What the run's record is to tell, by key; a `summary` inside goes into the report."""
 
 
 class Method(Objective, Protocol):
@@ -68,3 +78,14 @@ class Method(Objective, Protocol):
 
     def compared(self, base: Figures, tuned: Figures) -> dict[str, tuple[Scores, Scores]]:
         """The measures of base and tuned model on each row, by name, from what `held_out` gave of both."""
+
+
+@runtime_checkable
+class Heading(Method, Protocol):
+    """A method whose model has another head than the vocabulary's, and so writes no answers.
+
+    Its `held_out` figures hold `loss`: of each test row, in nats, without what only training adds.
+    """
+
+    def said(self, figures: Figures) -> list[str]:
+        """What the model says of each test row, in words, from what `held_out` gave."""

@@ -32,9 +32,10 @@ class Labelled:
     """A mixture of experts' load-balancing term, its coefficient included: what transformers adds to the mean loss of
     this batch. None where the base's config.json does not ask for it with `output_router_logits`."""
 
-    def losses(self) -> Tensor:
-        """Cross entropy of each token, in nats, computed in float32."""
-        return F.cross_entropy(self.logits_NV.float(), self.tokens_N, reduction="none")
+    def losses(self, smoothing: float = 0.0) -> Tensor:
+        """Cross entropy of each token, in nats, computed in float32; `smoothing` is the target's share that goes to all
+        tokens of the vocabulary alike."""
+        return F.cross_entropy(self.logits_NV.float(), self.tokens_N, reduction="none", label_smoothing=smoothing)
 
 
 def labelled(model: Any, input_ids_BL: Tensor, attention_mask_BL: Tensor, loss_weight_BL: Tensor) -> Labelled:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from ..core.errors import ContentError
+from ..data.curriculum import BASE_LOSS
 from ..evaluation.metrics import named
+from ..methods.classify.config import ClassifySpec
 from ..methods.pretrain.config import PretrainSpec
+from ..methods.reward.config import RewardSpec
 from ..models.refs import Base
 from .recipe import RunSpec
 
@@ -15,6 +18,7 @@ def require(spec: RunSpec, base: Base) -> None:
     _adapter_and_devices(spec)
     _adapter_and_base(spec, base)
     _rehearsal(spec, base)
+    _head(spec)
     _untrained(spec, base)
     if spec.data.curriculum and getattr(spec.method, "packing", False):
         raise ContentError(
@@ -103,3 +107,21 @@ def _rehearsal(spec: RunSpec, base: Base) -> None:
             f"method.rehearsal needs a base that writes text by itself: '{spec.base}' is an encoder-decoder",
             mend="leave method.rehearsal out and mix in general rows (data.train)",
         )
+
+
+def _head(spec: RunSpec) -> None:
+    """What a model without a vocabulary head cannot do."""
+    if not isinstance(spec.method, RewardSpec | ClassifySpec):
+        return
+    if spec.adapter.virtual_tokens():
+        raise ContentError(
+            f"adapter: {{type: {spec.adapter.type}}} does not go with method '{spec.method.type}'",
+            why="PEFT's folders of virtual tokens have no place for a new head",
+            mend="use adapter: {type: lora} or {type: ia3}",
+        )
+    if spec.data.curriculum and spec.data.curriculum.by == BASE_LOSS:
+        raise ContentError(
+            f"data.curriculum.by: {BASE_LOSS} asks the base for the loss of each answer, which method "
+            f"'{spec.method.type}' does not compute",
+            where="data.curriculum.by", mend="order the rows by something else",
+        )  # fmt: skip

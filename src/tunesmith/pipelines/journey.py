@@ -39,10 +39,10 @@ class Journey:
         self._opened = False
         self.times: dict[str, float] = {}
 
-    def check(self, *, needs_test: bool) -> Prepared:
+    def check(self, *, needs_test: bool, trains: bool = True) -> Prepared:
         """Read and check the data before anything is created, then create the run's folder."""
         self._date = self._world.from_main(self._day)
-        prepared = self._world.main_first(self._prepared)
+        prepared = self._world.main_first(lambda: self._prepared(trains))
         if needs_test and not prepared.test.examples:
             drawn = isinstance(prepared.spec.data.test, float)
             raise ContentError(
@@ -62,11 +62,11 @@ class Journey:
         goes_on = self._resume and (self._out / "run.json").is_file()
         return RunDir(self._out).date() if goes_on else clock.today()
 
-    def _prepared(self) -> Prepared:
+    def _prepared(self, trains: bool) -> Prepared:
         if self._world.main and self._out.exists() and not self._resume:
             RunDir.create(self._out, resume=False)  # says what is in the way, before any work is done
         with self._phase("check"):
-            prepared = prepare(self._wanted, self._folder, date=self._date, sink=self._sink)
+            prepared = prepare(self._wanted, self._folder, date=self._date, sink=self._sink, trains=trains)
             prepared.require_clean()
             require_possible(prepared, self._world)
         return prepared
@@ -100,6 +100,7 @@ class Journey:
             data_root=prepared.data_root(),
             tokens_fingerprint=prepared.tokens_fingerprint,
             recipe_fingerprint=prepared.spec.training_fingerprint(),
+            teacher_fingerprint=prepared.teacher,
             system_message=_shared_system_message(prepared),
             versions=machine.versions(),
             machine=machine.machine(),
@@ -270,7 +271,7 @@ def evaluate_run(path: Path, *, sink: Sink) -> tuple[RunDir, Verdict]:
     opened = RunDir.open(path)
     spec = opened.recipe()
     journey = Journey(spec, path, resume=True, sink=sink)
-    journey.check(needs_test=True)
+    journey.check(needs_test=True, trains=False)
     journey.run = opened
     journey.times = opened.read_json("run.json").get("times", {}) | journey.times
     if identity(journey.prepared)["data"] != opened.read_json("run.json")["data_fingerprint"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from ..data.rows import Joined, Mapped, RowStore, pick
 from ..data.source import rows as source_rows
 from ..data.split import split_off
 from ..data.supervision import Prompts
-from ..data.template import PLAIN_TEMPLATE
+from ..data.template import PLAIN_TEMPLATE, learning_last
 from ..data.tokenize import Encoded, encode_rows
 from ..data.tokens import Sizes, TokenStore
 from ..data.tokens import fingerprint as tokens_fingerprint
@@ -44,12 +44,17 @@ from ..engine.steps import DEFAULT_BATCH_SIZE, Steps
 from ..evaluation import gate
 from ..evaluation.compare import LOWER_IS_BETTER, resolve_metrics
 from ..evaluation.metrics import Metric
+from ..methods.classify.config import ClassifySpec
+from ..methods.distill.config import DistillSpec
+from ..methods.distill.teacher import fingerprint, require_fit
+from ..methods.reward.config import RewardSpec
+from ..methods.sft.config import SftSpec
 from ..models.find import find
 from ..models.refs import Base
 from ..models.scratch.config import learning_rate
 from ..models.size import Size
 from ..models.tokenizer import tokenizer as load_tokenizer
-from . import compatible, prepare_kinds
+from . import compatible, prepare_heads, prepare_kinds
 from .encoding import Encoding, Shown
 from .recipe import RunSpec
 from .sift import Training, sift
@@ -107,6 +112,8 @@ class Prepared:
     """How often each row is seen in an epoch, where that is not `repeats`."""
     tokens_fingerprint: str = ""
     """Of the training rows as they are learned: whatever makes other tokens or weights of them changes it."""
+    teacher: str | None = None
+    """Fingerprint of who teaches, where a teacher does."""
 
     def data_root(self) -> str:
         """What the set of training rows is as they are used: after masking, choice and weights; an epoch of them."""
@@ -127,25 +134,31 @@ class Prepared:
 
 def prepare(
     spec: RunSpec, folder: Path | None = None, *, keep_tokens: bool = True, reader: Reader = source_rows,
-    sink: Sink = silent, date: str | None = None,
+    sink: Sink = silent, date: str | None = None, trains: bool = True,
 ) -> Prepared:  # fmt: skip
     """Read, check, split and tokenize. Findings are in the audit; call `require_clean` before training.
 
     `folder` is that of the recipe's file, where there is one: sources outside it are told. Without `keep_tokens` the
     rows' tokens are counted and not kept: for an audit of more than fits on the disk twice. `reader` gives the rows of
     the files, all of them or a sample. `sink` hears how far it is and how long each stage took. Templates show `date`
-    (YYYY-MM-DD), or today, where they show a date.
+    (YYYY-MM-DD), or today, where they show a date. Without `trains` no teacher need be there.
     """
     base, date = find(spec.base), date or clock.today()
     compatible.require(spec, base)
     tokenizer = load_tokenizer(base, PLAIN_TEMPLATE, date)
+    remarks, teacher = _teacher(spec, base, tokenizer) if trains else ([], None)
     if "supervised" not in spec.method.kinds:
         return _other_kind(spec, base, tokenizer, folder, reader, sink)
     workbench = _Preparation(spec, base, tokenizer, folder, keep_tokens, reader, sink, date)
+    workbench.audit.findings += remarks
     train, repeats, validation, test = workbench.rows()
-    metrics = resolve_metrics(spec.evaluation, [e.answer() for e in test.examples])
-    gate.check_names(spec.gate, [*(m.name for m in metrics), *sorted(LOWER_IS_BETTER)])
-    names = [metric.name for metric in metrics]
+    if isinstance(spec.method, ClassifySpec):
+        spec, (train, validation, test) = _classes(spec, spec.method, (train, validation, test), workbench.audit)
+        metrics, names = [], [*prepare_heads.measured(spec.evaluation, spec.method.measures, spec.method.type)]
+    else:
+        metrics = resolve_metrics(spec.evaluation, [e.answer() for e in test.examples])
+        names = [metric.name for metric in metrics]
+    gate.check_names(spec.gate, [*names, *sorted(LOWER_IS_BETTER)])
     counts = repeats if getattr(spec.method, "packing", False) else None
     if counts is not None:
         train = _packed(train, counts, workbench.max_length, spec.seed)
@@ -154,7 +167,7 @@ def prepare(
     return Prepared(
         resolved, base, tokenizer, train, repeats, validation, test, metrics, workbench.audit,
         _fingerprint(workbench.audit, resolved.data, spec.seed), workbench.curriculum,
-        counts=counts, tokens_fingerprint=tokens_fingerprint(train.encoded) if keep_tokens else "",
+        counts=counts, tokens_fingerprint=tokens_fingerprint(train.encoded) if keep_tokens else "", teacher=teacher,
     )  # fmt: skip
 
 
@@ -162,6 +175,16 @@ def _packed(train: Rows, counts: Sequence[int], limit: int, seed: int) -> Rows:
     """The same rows, put side by side into rows of `limit` tokens."""
     rows = pack_sequences(train.encoded, counts, train.sizes, limit, seed)
     return Rows(train.examples, rows, rows.sizes)
+
+
+def _classes(spec: RunSpec, method: ClassifySpec, parts: Sequence[Rows], audit: Audit) -> tuple[RunSpec, list[Rows]]:
+    """The recipe with its labels, and the rows of training, validation and test as classes."""
+    known = prepare_heads.with_labels(method, parts[0].examples, audit)
+    made = []
+    for role, rows in zip(("train", "validation", "test"), parts, strict=True):
+        items, sizes = prepare_heads.classes(rows.examples, rows.encoded, known.labels, role, audit)
+        made.append(Rows(rows.examples, items, sizes))
+    return spec.model_copy(update={"method": known, "gate": prepare_heads.gate(spec.gate)}), made
 
 
 def _other_kind(
@@ -175,6 +198,14 @@ def _other_kind(
         Rows(part.rows, part.made.items, part.made.sizes) for part in (ready.train, ready.validation, ready.test)
     )
     names, metrics = prepare_kinds.measured(spec.evaluation, spec.method.measures, ready.kind)
+    if isinstance(spec.method, RewardSpec):
+        method = spec.method
+        names, metrics = prepare_heads.measured(spec.evaluation, method.measures, method.type), []
+        train, validation = (
+            replace(rows, encoded=prepare_heads.with_margins(method, rows.examples, rows.encoded))
+            for rows in (train, validation)
+        )
+        spec = spec.model_copy(update={"gate": prepare_heads.gate(spec.gate)})
     gate.check_names(spec.gate, [*names, *sorted(LOWER_IS_BETTER)])
     repeats = ready.train.made.repeats
     resolved = _resolve(spec, base, limit, train, repeats, test, names, ready.order)
@@ -183,6 +214,13 @@ def _other_kind(
         _fingerprint(ready.audit, resolved.data, spec.seed), ready.order, ready.kind, ready.train.counts,
         tokens_fingerprint(train.encoded),
     )  # fmt: skip
+
+
+def _teacher(spec: RunSpec, base: Base, tokenizer: Any) -> tuple[list[Finding], str | None]:
+    """Remarks on who teaches and their fingerprint; see `require_fit` for errors."""
+    if not isinstance(spec.method, DistillSpec):
+        return [], None
+    return require_fit(spec.method, base, tokenizer, length_limit(spec, base)), fingerprint(spec.method)
 
 
 class _Preparation:
@@ -288,7 +326,8 @@ class _Preparation:
         with stage(self.sink, "personal data"):
             examples, findings = self.privacy.apply(loaded.require_supervised(), train=role == "train")
         self.audit.findings += findings
-        return examples
+        last = isinstance(self.spec.method, SftSpec) and self.spec.method.learn == "last"
+        return Mapped(examples, learning_last) if last else examples
 
     def _held_out(self, train: Sequence[Example], kept: list[int], share: float) -> tuple[list[int], list[int]]:
         """Places in `kept` of (training, validation) rows; all pieces of an unrolled row go to the same side."""

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from ..core.errors import ContentError, MissingError, UsageError, nearest
@@ -130,10 +129,11 @@ def _path(parts: Sequence[str]) -> tuple[str | int, ...]:
 
 
 def _scalar(text: str) -> Any:
+    """Keys are texts here as in a file: to YAML by itself `on` is a truth value."""
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"not a YAML value: {text}", why=str(error).splitlines()[0]) from error
+        return parse(text, "the value").value
+    except ContentError as error:
+        raise UsageError(f"not a YAML value: {text}", why=error.why) from error
 
 
 def _put(values: dict[str, Any], override: Override) -> None:
@@ -243,7 +243,7 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _absolute(spec: RunSpec, folder: Path, environment: Mapping[str, str]) -> RunSpec:
-    """Paths of data and of a local base: variables filled in, relative ones from the recipe's folder."""
+    """Paths of data, of a local base and of a teacher: variables filled in, relative ones from the recipe's folder."""
 
     def resolve(path: str) -> str:
         if on_hub(path):
@@ -260,10 +260,15 @@ def _absolute(spec: RunSpec, folder: Path, environment: Mapping[str, str]) -> Ru
         source = getattr(data, name)
         if isinstance(source, SourceSpec):
             update[name] = source.model_copy(update={"path": resolve(source.path)})
-    base = _fill(spec.base, environment)
-    if (folder / base).is_dir():
-        base = str((folder / base).resolve())
-    return spec.model_copy(update={"data": data.model_copy(update=update), "base": base})
+
+    def model(name: str) -> str:
+        filled = _fill(name, environment)
+        return str((folder / filled).resolve()) if (folder / filled).is_dir() else filled
+
+    method, teacher = spec.method, getattr(spec.method, "teacher", None)
+    if isinstance(teacher, str):
+        method = method.model_copy(update={"teacher": model(teacher)})
+    return spec.model_copy(update={"data": data.model_copy(update=update), "base": model(spec.base), "method": method})
 
 
 def _fill(text: str, environment: Mapping[str, str]) -> str:

@@ -16,6 +16,9 @@ from ..methods.config import MethodSpec
 from ..methods.sft.config import SftSpec
 from ..models.refs import DEFAULT
 
+_NEWER_METHOD = {"label_smoothing": 0.0, "learn": "all", "packing": False}
+"""Keys of `method` that older runs did not have, with the values that change nothing."""
+
 
 class RunSpec(Spec):
     """Everything that determines a run."""
@@ -44,13 +47,17 @@ class RunSpec(Spec):
         return self.model_dump(mode="json")
 
     def training_fingerprint(self) -> str:
-        """Hash of the parts that determine the trained weights; data and base have fingerprints of their own.
+        """Hash of the parts that determine the trained weights; data, base and teacher have their own.
 
         Guards and devices do not count: a run that a guard stopped may go on under a milder one, and on other machines.
         """
         parts = self.model_dump(mode="json", include={"seed", "method", "adapter", "training"})
+        parts["method"].pop("teacher", None)
         for name in ("guards", "devices"):
             del parts["training"][name]
+        for name, old in _NEWER_METHOD.items():
+            if parts["method"].get(name) == old:
+                del parts["method"][name]
         for name in ("lora_plus", "quantize"):  # not there in older runs
             if parts["adapter"].get(name, "") is None:
                 del parts["adapter"][name]

@@ -34,16 +34,21 @@ def train(
     method = spec.method.build()
     scene = Scene(
         bench.model, bench.adapter, bench.tokenizer, spec.seed, prepared.train.encoded, prepared.validation.encoded,
-        bench.number_type, run.path, fingerprints.of_object(identity(prepared)), sink, world,
+        bench.number_type, run.path, fingerprints.of_object(identity(prepared)), sink, world, prepared.train.examples,
+        int(spec.training.max_length), run.date(),
     )  # fmt: skip
     learned = method.prepare(scene)
+    repeats = prepared.repeats
+    if learned.places is not None:
+        repeats = [repeats[i] for i in learned.places]
+        order = order.pick(learned.places) if order else None
     _arrange(prepared, bench, world)
     plan = Plan(
         model=bench.model,
         trainable=bench.adapter.parameters(),
         objective=method,
         train=learned.train,
-        repeats=prepared.repeats,
+        repeats=repeats,
         validation=learned.validation,
         pad_id=bench.pad_id,
         training=spec.training,
@@ -62,7 +67,7 @@ def train(
     bench = _gathered(prepared, bench, world)
     if world.main:
         benches.save(bench, run)
-        run.update(status="trained", trained_parameters=trained, **_facts(outcome))
+        run.update(status="trained", trained_parameters=trained, **learned.facts, **_facts(outcome))
     return outcome, bench
 
 
@@ -85,7 +90,7 @@ def identity(prepared: Prepared) -> dict[str, str]:
         "base": prepared.base.fingerprint(),
         "tokenizer": prepared.base.tokenizer_fingerprint(),
         "tokens": prepared.tokens_fingerprint,
-    }
+    } | ({"teacher": prepared.teacher} if prepared.teacher else {})
 
 
 def _arrange(prepared: Prepared, bench: Bench, world: World) -> None:

@@ -91,6 +91,15 @@ class BaselineFacts(Facts):
     score: float
 
 
+class TableFacts(Facts):
+    """A table that only some methods have. The first cell of a row names it; every cell is ready to be read."""
+
+    title: Text
+    note: Text
+    columns: Sequence[Text]
+    rows: Sequence[Sequence[Text]]
+
+
 class ForgettingFacts(Facts):
     """Loss on general text that is not the task, before and after (nats per token)."""
 
@@ -301,6 +310,7 @@ class ReportFacts(Facts):
     metrics: Sequence[MetricFacts] = Field(min_length=1)
     slices: Sequence[SliceFacts] = ()
     baselines: Sequence[BaselineFacts] = ()
+    tables: Sequence[TableFacts] = ()
     forgetting: ForgettingFacts | None = None
     overfitting: OverfittingFacts | None = None
     curves: LossCurves = LossCurves()

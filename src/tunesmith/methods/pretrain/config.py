@@ -8,6 +8,7 @@ from pydantic import model_validator
 
 from ...core.messages import Kind
 from ...core.spec import Spec
+from ...models.heads import Head
 
 if TYPE_CHECKING:
     from .method import Pretrain
@@ -31,6 +32,8 @@ class PretrainSpec(Spec):
     """What is counted beside the loss in training and validation."""
     measures: ClassVar[tuple[str, ...]] = ()
     """What base and tuned model are compared by besides loss and perplexity."""
+    head: ClassVar[Head | None] = None
+    """What the model gets in place of its vocabulary's head; None leaves it."""
 
     @model_validator(mode="before")
     @classmethod

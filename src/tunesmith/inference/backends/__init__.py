@@ -1,0 +1,1 @@
+"""Engines that answer prompts elsewhere than in this process."""
