@@ -14,11 +14,12 @@ from tunesmith.core.errors import ContentError
 from tunesmith.core.events import Event, Note
 from tunesmith.data.packing import Packed, learned
 from tunesmith.data.tokenize import Encoded
+from tunesmith.engine import packed
+from tunesmith.engine.packed import PackedTensors, can_pack
 from tunesmith.methods.base import Scene
 from tunesmith.methods.pretrain.config import PretrainSpec
 from tunesmith.methods.pretrain.method import Pretrain
-from tunesmith.models import packed
-from tunesmith.models.packed import PackedTensors, can_pack
+from tunesmith.methods.sft.config import SftSpec
 
 CPU = torch.device("cpu")
 DRAW = np.random.default_rng(2)
@@ -98,7 +99,7 @@ def test_a_model_that_hears_no_positions_gives_each_document_its_own_row(
     monkeypatch.setattr(packed, "labelled_packed", deaf)
     assert not can_pack(model, DOCUMENTS, 0)
     method, told = _prepared(model)
-    assert told == ["this base cannot keep documents of one row apart: each gets its own row"]
+    assert told == ["this base cannot keep sequences of one row apart: each gets its own row"]
     batch = method.batch(ROWS, 0, CPU)
     assert batch.input_ids_BL.shape == (5, 12)
     with torch.no_grad():
@@ -129,3 +130,31 @@ def test_the_routers_loss_is_added_in_proportion(kind: str) -> None:
     found = float(method.loss_sum(model, method.batch(ROWS[:1], 0, CPU)).detach())
     assert said.router_loss is not None
     assert found == pytest.approx(float((said.losses().sum() + said.router_loss * 15).detach()), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_packed_conversations_have_the_masks_and_weights_that_they_have_alone(kind: str) -> None:
+    """Supervised rows: prompts without loss, turns with weights of their own."""
+    model = _model(kind)
+    rows = []
+    for document in DOCUMENTS:
+        weight = np.where(np.arange(document.length) % 4 < 2, 0.0, np.arange(document.length) % 3 + 0.5)
+        weight[-1], weight[0] = 1.0, 0.0
+        rows.append(Encoded(document.input_ids, weight.astype(np.float32)))
+    together = [Packed.of(rows[:2]), Packed.of(rows[2:])]
+    losses = []
+    for items, spec in ((rows, SftSpec()), (together, SftSpec(packing=True))):
+        method = spec.build()
+        method.prepare(Scene(model, None, Words(), 0, items))  # type: ignore[arg-type]
+        batch = method.batch(items, 0, CPU)
+        assert isinstance(batch, PackedTensors) == spec.packing
+        with torch.no_grad():
+            said = packed.said_of(model, batch)
+        losses.append(float((said.losses() * said.weight_N).sum()))
+        assert float(said.weight_N.sum()) == pytest.approx(sum(row.weight for row in items))
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_noise_by_rows_and_packing_do_not_go_together() -> None:
+    with pytest.raises(ValueError, match="neftune_alpha does not go with packing"):
+        SftSpec(packing=True, neftune_alpha=5.0)

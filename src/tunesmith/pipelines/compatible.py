@@ -20,6 +20,11 @@ def require(spec: RunSpec, base: Base) -> None:
     _rehearsal(spec, base)
     _head(spec)
     _untrained(spec, base)
+    if spec.data.curriculum and getattr(spec.method, "packing", False):
+        raise ContentError(
+            "data.curriculum orders rows, and method.packing packs them in another order", where="data.curriculum",
+            mend="take one of them out",
+        )  # fmt: skip
     if isinstance(spec.method, PretrainSpec) and base.encoder_decoder:
         raise ContentError(
             f"pre-training needs a base that writes text by itself: '{spec.base}' is an encoder-decoder",

@@ -31,6 +31,7 @@ from ..data.language import Languages
 from ..data.lengths import Lengths
 from ..data.load import Loaded, Reader, load
 from ..data.mix import capped, mixture, over_cap, repetitions
+from ..data.packing import pack_sequences
 from ..data.repeats import near_validation
 from ..data.rows import Joined, Mapped, RowStore, pick
 from ..data.source import rows as source_rows
@@ -71,7 +72,7 @@ def _held_up(row: Any) -> Example:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows as they were read and as the method learns them: in the same order, but for texts, which are packed."""
+    """Rows as they were read and as the method learns them: in the same order, unless they are packed."""
 
     examples: Sequence[Any]
     """`Example`s, or the rows of the method's own kind."""
@@ -159,12 +160,22 @@ def prepare(
         metrics = resolve_metrics(spec.evaluation, [e.answer() for e in test.examples])
         names = [metric.name for metric in metrics]
     gate.check_names(spec.gate, [*names, *sorted(LOWER_IS_BETTER)])
+    counts = repeats if getattr(spec.method, "packing", False) else None
+    if counts is not None:
+        train = _packed(train, counts, workbench.max_length, spec.seed)
+        repeats = [1] * len(train.encoded)
     resolved = _resolve(spec, base, workbench.max_length, train, repeats, test, names, workbench.curriculum)
     return Prepared(
         resolved, base, tokenizer, train, repeats, validation, test, metrics, workbench.audit,
         _fingerprint(workbench.audit, resolved.data, spec.seed), workbench.curriculum,
-        tokens_fingerprint=tokens_fingerprint(train.encoded) if keep_tokens else "", teacher=teacher,
+        counts=counts, tokens_fingerprint=tokens_fingerprint(train.encoded) if keep_tokens else "", teacher=teacher,
     )  # fmt: skip
+
+
+def _packed(train: Rows, counts: Sequence[int], limit: int, seed: int) -> Rows:
+    """The same rows, put side by side into rows of `limit` tokens."""
+    rows = pack_sequences(train.encoded, counts, train.sizes, limit, seed)
+    return Rows(train.examples, rows, rows.sizes)
 
 
 def _classes(spec: RunSpec, method: ClassifySpec, parts: Sequence[Rows], audit: Audit) -> tuple[RunSpec, list[Rows]]:

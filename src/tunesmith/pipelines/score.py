@@ -145,14 +145,15 @@ def _mean(metric: Metric, answers: list[str], prepared: Prepared) -> float:
 def _predictions(prepared: Prepared, base: Answers, tuned: Answers, comparison: Comparison) -> list[dict[str, Any]]:
     fields = prepared.spec.evaluation.slices
     base_losses, tuned_losses = base.losses(), tuned.losses()
+    answered = bool(prepared.metrics) or any(base.texts) or any(tuned.texts)
     return [
         {
             "index": i,
             "source": example.origin,
             "prompt": [m.template_form() for m in example.prompt()],
             "reference": None if prepared.kind == "text" else example.answer(),
-            "base": base.texts[i] if prepared.metrics else None,
-            "tuned": tuned.texts[i] if prepared.metrics else None,
+            "base": base.texts[i] if answered else None,
+            "tuned": tuned.texts[i] if answered else None,
             "base_score": float(comparison.base_scores[i]),
             "tuned_score": float(comparison.tuned_scores[i]),
             "base_loss": float(base_losses[i]),

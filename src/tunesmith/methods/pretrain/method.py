@@ -9,12 +9,9 @@ import torch
 from torch import Tensor
 
 from ...core.errors import ContentError
-from ...core.events import Note
-from ...data.batch import collate
 from ...data.packing import Packed
 from ...engine.objective import Tally, TorchBatch
-from ...models.head import Labelled, labelled
-from ...models.packed import PackedTensors, can_pack
+from ...engine.packed import PackedTensors, keeps_apart, packed_batch, said_of
 from ...models.targets import is_encoder_decoder
 from ..base import Figures, Learned, Scene, Scores
 from .config import PretrainSpec
@@ -32,7 +29,7 @@ class Pretrain:
     def __init__(self, spec: PretrainSpec):
         self.spec = spec
         self.tally = Tally()
-        self._packs = False
+        self._together = False
 
     def prepare(self, scene: Scene) -> Learned:
         """Find out whether the base keeps documents of one row apart. ContentError for an encoder-decoder."""
@@ -42,10 +39,7 @@ class Pretrain:
                 mend="use a decoder, or method: {type: sft} on questions and answers",
             )
         if len(scene.train):
-            ends = scene.train[0].sequences[0], scene.train[len(scene.train) - 1].sequences[-1]
-            self._packs = can_pack(scene.model, ends, scene.pad_id)
-            if not self._packs:
-                scene.sink(Note("this base cannot keep documents of one row apart: each gets its own row"))
+            self._together = keeps_apart(scene.model, scene.train, scene.pad_id, scene.sink)
         return Learned(scene.train, scene.validation)
 
     def step_rows(self, model: Any, rows: Sequence[Packed], step: int | None) -> Sequence[Packed]:
@@ -54,13 +48,11 @@ class Pretrain:
 
     def batch(self, rows: Sequence[Packed], pad_id: int, device: torch.device) -> PackedTensors | TorchBatch:
         """Padded on the right; rows of one document each as any rows are."""
-        if self._packs and any(len(row.starts) > 1 for row in rows):
-            return PackedTensors.of(rows, pad_id, device)
-        return TorchBatch.of(collate([one for row in rows for one in row.sequences], pad_id), device)
+        return packed_batch(rows, pad_id, device, together=self._together)
 
     def loss_sum(self, model: Any, batch: PackedTensors | TorchBatch) -> Tensor:
         """Sum over tokens of the cross entropy, and the router's term where the base has one."""
-        said = _said(model, batch)
+        said = said_of(model, batch)
         loss = (said.losses() * said.weight_N).sum()
         return loss if said.router_loss is None else loss + said.router_loss * said.weight_N.sum()
 
@@ -75,9 +67,3 @@ class Pretrain:
     def regulariser(self, model: Any, step: int) -> Tensor | None:
         """None."""
         return None
-
-
-def _said(model: Any, batch: PackedTensors | TorchBatch) -> Labelled:
-    if isinstance(batch, PackedTensors):
-        return batch.said(model)
-    return labelled(model, batch.input_ids_BL, batch.attention_mask_BL, batch.loss_weight_BL)

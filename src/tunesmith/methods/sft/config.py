@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ...core.messages import Kind
 from ...core.spec import Spec
@@ -48,6 +48,9 @@ class SftSpec(Spec):
     """Which of a conversation's assistant turns carry loss: all whose own weight is not 0, or the last of these."""
     rehearsal: RehearsalSpec | None = None
     """Guard against forgetting; null for none."""
+    packing: bool = False
+    """Put several conversations side by side into each row of `training.max_length` tokens, none seeing another: the
+    same losses without padding. `training.batch_size` then counts such full rows."""
 
     kinds: ClassVar[tuple[Kind, ...]] = ("supervised",)
     """Of rows that it learns from."""
@@ -58,9 +61,16 @@ class SftSpec(Spec):
     head: ClassVar[Head | None] = None
     """What the model gets in place of its vocabulary's head; None leaves it."""
 
+    @model_validator(mode="after")
+    def _noise_by_row(self) -> SftSpec:
+        if self.packing and self.neftune_alpha:
+            raise ValueError("neftune_alpha does not go with packing: its noise is scaled to the length of one row")
+        return self
+
     def wording(self) -> str:
         """The method in a report's words."""
-        return f"supervised fine-tuning{' with rehearsal' if self.rehearsal else ''}"
+        more = [" with rehearsal"] * bool(self.rehearsal) + [" on packed conversations"] * self.packing
+        return f"supervised fine-tuning{''.join(more)}"
 
     def build(self) -> Sft:
         """The implementation."""

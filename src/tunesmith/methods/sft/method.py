@@ -13,16 +13,20 @@ from torch.nn import functional as F
 from ...adapters.base import Adapter
 from ...core.errors import ContentError
 from ...data.batch import collate
+from ...data.packing import Packed
 from ...data.tokenize import Encoded
 from ...engine.objective import Tally, TorchBatch
+from ...engine.packed import PackedTensors, keeps_apart, packed_batch, said_of
 from ...engine.steps import SEED_STRIDE
 from ...inference.generate import Sampling, generate
-from ...models.head import labelled, logits_at
+from ...models.head import logits_at
 from ...models.modes import evaluating
 from ...models.targets import is_encoder_decoder
 from ..base import Figures, Learned, Scene, Scores
 from .config import RehearsalSpec, SftSpec
 from .neftune import noisy_embeddings
+
+Row = Encoded | Packed
 
 
 class Sft:
@@ -45,11 +49,14 @@ class Sft:
         self.spec = spec
         self.tally = Tally()
         self._rehearsal: Rehearsal | None = None
+        self._together = False
 
     def prepare(self, scene: Scene) -> Learned:
         """Sample the rehearsal texts from the base, when the recipe asks for them."""
         if self.spec.rehearsal:
             self._rehearse(self.spec.rehearsal, scene)
+        if self.spec.packing and len(scene.train):
+            self._together = keeps_apart(scene.model, scene.train, scene.pad_id, scene.sink)
         return Learned(scene.train, scene.validation)
 
     def _rehearse(self, spec: RehearsalSpec, scene: Scene) -> None:
@@ -66,19 +73,23 @@ class Sft:
             )
         self._rehearsal = Rehearsal(spec, scene.model, scene.adapter, scene.tokenizer, scene.seed)
 
-    def step_rows(self, model: Any, rows: Sequence[Encoded], step: int | None) -> Sequence[Encoded]:
+    def step_rows(self, model: Any, rows: Sequence[Row], step: int | None) -> Sequence[Row]:
         """Those of the data."""
         return rows
 
-    def batch(self, rows: Sequence[Encoded], pad_id: int, device: torch.device) -> TorchBatch:
-        """Padded on the right."""
-        return TorchBatch.of(collate(rows, pad_id), device)
+    def batch(self, rows: Sequence[Row], pad_id: int, device: torch.device) -> PackedTensors | TorchBatch:
+        """Padded on the right. Under packing validation rows are not packed: they may be answered too."""
+        packed = [row for row in rows if isinstance(row, Packed)]
+        if packed:
+            return packed_batch(packed, pad_id, device, together=self._together)
+        return TorchBatch.of(collate([row for row in rows if isinstance(row, Encoded)], pad_id), device)
 
-    def loss_sum(self, model: Any, batch: TorchBatch) -> Tensor:
+    def loss_sum(self, model: Any, batch: PackedTensors | TorchBatch) -> Tensor:
         """Sum over labelled tokens of weight x cross entropy, and the router's term where the base has one."""
         alpha = self.spec.neftune_alpha
-        with noisy_embeddings(model, batch.attention_mask_BL, alpha) if alpha else nullcontext():
-            said = labelled(model, batch.input_ids_BL, batch.attention_mask_BL, batch.loss_weight_BL)
+        noisy = alpha and isinstance(batch, TorchBatch)
+        with noisy_embeddings(model, batch.attention_mask_BL, alpha) if noisy else nullcontext():
+            said = said_of(model, batch)
         loss = (said.losses(self.spec.label_smoothing) * said.weight_N).sum()
         return loss if said.router_loss is None else loss + said.router_loss * said.weight_N.sum()
 

@@ -15,12 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..core.events import Note, Sink
 from ..data.batch import collate
 from ..data.packing import Packed, collate_packed, learned
 from ..data.tokenize import Encoded
-from .head import Labelled, labelled, labelled_packed
-from .modes import evaluating
-from .targets import is_encoder_decoder
+from ..models.head import Labelled, labelled, labelled_packed
+from ..models.modes import evaluating
+from ..models.targets import is_encoder_decoder
+from .objective import TorchBatch
 
 PROBE_TOKENS = 48
 LEAK_SHARE, ROUNDING = 0.25, 1e-4
@@ -46,6 +48,30 @@ class PackedTensors:
     def said(self, model: Any) -> Labelled:
         """What the model says of the labelled tokens."""
         return labelled_packed(model, self.input_ids_BL, self.positions_BL, self.loss_weight_BL)
+
+
+def packed_batch(
+    rows: Sequence[Packed], pad_id: int, device: torch.device, *, together: bool
+) -> PackedTensors | TorchBatch:  # fmt: skip
+    """The rows as they are; with `together` false, or where none holds more than one sequence, a row for each."""
+    if together and any(len(row.starts) > 1 for row in rows):
+        return PackedTensors.of(rows, pad_id, device)
+    return TorchBatch.of(collate([one for row in rows for one in row.sequences], pad_id), device)
+
+
+def said_of(model: Any, batch: PackedTensors | TorchBatch) -> Labelled:
+    """What the model says of the labelled tokens."""
+    if isinstance(batch, PackedTensors):
+        return batch.said(model)
+    return labelled(model, batch.input_ids_BL, batch.attention_mask_BL, batch.loss_weight_BL)
+
+
+def keeps_apart(model: Any, rows: Sequence[Packed], pad_id: int, sink: Sink) -> bool:
+    """Whether sequences of one row can stay in it, tried on two of them; told where they cannot."""
+    apart = can_pack(model, (rows[0].sequences[0], rows[len(rows) - 1].sequences[-1]), pad_id)
+    if not apart:
+        sink(Note("this base cannot keep sequences of one row apart: each gets its own row"))
+    return apart
 
 
 def can_pack(model: Any, sequences: Sequence[Encoded], pad_id: int) -> bool:
