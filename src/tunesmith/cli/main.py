@@ -14,6 +14,7 @@ from .. import __version__
 from ..core.errors import MissingError, OutputError, TunesmithError
 from . import data, import_
 from .console import State, err, show_error
+from .processes import leave
 
 _EPILOG = (
     "Exit codes: 0 ok, 1 failed, 2 usage, 3 recipe or data wrong, 4 not found, 5 not allowed, 6 conflict, "
@@ -64,7 +65,7 @@ def main() -> None:
     if "--debug" not in arguments:
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    sys.exit(_run(arguments))
+    leave(_run(arguments))
 
 
 def _run(arguments: list[str]) -> int:
