@@ -1,4 +1,5 @@
-"""How long `tunesmith check` takes and how much memory, by stages, on files of made rows of about 1 KB.
+"""How long `tunesmith check` takes and how much memory, by stages, on files of made rows of about 1 KB; and how long
+`check --quick` and tokenizing alone take.
 
     python benchmarks/check_speed.py CORPUS --out results.json [ROWS ...]     100,000, 300,000 and 1,000,000 rows
 
@@ -88,6 +89,39 @@ def check(path: Path, everything: bool) -> None:
     print(json.dumps({"rows": facts["rows"], "tokens": facts["tokens"]["tokens"], "stages": stages}))
 
 
+def quick(path: Path) -> None:
+    """In a process of its own: look at a sample of the file."""
+    from tunesmith.pipelines.check import Request, check_files
+
+    facts = check_files(Request([path], quick=True)).as_json()
+    print(json.dumps({"rows": facts["rows"], "tokens": facts["tokens"]["tokens"], "stages": {}}))
+
+
+def tokenize(path: Path) -> None:
+    """In a process of its own: read the file, then make tokens of its rows on all cores and do nothing else."""
+    from tunesmith.data.load import load
+    from tunesmith.data.template import PLAIN_TEMPLATE
+    from tunesmith.models.find import find
+    from tunesmith.models.refs import DEFAULT
+    from tunesmith.models.tokenizer import tokenizer
+    from tunesmith.pipelines.encoding import Encoding
+
+    loaded = load(path).examples
+    words = tokenizer(find(DEFAULT), PLAIN_TEMPLATE)
+    begin = time.monotonic()
+    with Encoding(DEFAULT, words, loaded) as encoding:
+        made = (pieces for _, pieces in encoding.of(np.arange(len(loaded))) if isinstance(pieces, list))
+        tokens = sum(len(one.input_ids) for pieces in made for _, one in pieces)
+    stages = {"tokenizing": time.monotonic() - begin}
+    print(json.dumps({"rows": len(loaded), "tokens": tokens, "stages": stages}))
+
+
+MODES = {
+    "--whole": lambda path: check(path, everything=True), "--some": lambda path: check(path, everything=False),
+    "--quick": quick, "--tokens": tokenize,
+}  # fmt: skip
+
+
 def run(path: Path, mode: str) -> dict[str, Any]:
     """`check` on the file in a process of its own: its figures, the whole time, the highest memory."""
     begin, most = time.monotonic(), 0
@@ -101,12 +135,13 @@ def run(path: Path, mode: str) -> dict[str, Any]:
 
 
 def measured(path: Path) -> dict[str, Any]:
-    """The whole check, and the check without near-duplicates, languages and tokens."""
-    whole = run(path, "--whole")
-    some = run(path, "--some")
+    """The whole check, the check without near-duplicates, languages and tokens, the quick one, tokenizing alone."""
+    whole, some, sample, alone = (run(path, mode) for mode in MODES)
     return {
         "rows": whole["rows"], "bytes": path.stat().st_size, "tokens": whole["tokens"], "seconds": whole["seconds"],
         "seconds_without_near_duplicates_languages_tokens": some["seconds"],
+        "seconds_quick": sample["seconds"],
+        "tokens_a_minute_tokenizing": round(60 * alone["tokens"] / alone["stages"]["tokenizing"]),
         "peak_memory_mb": whole["peak_memory_mb"],
         "stages": {name: round(seconds, 1) for name, seconds in whole["stages"].items()},
     }  # fmt: skip
@@ -154,7 +189,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] in ("--whole", "--some"):
-        check(Path(sys.argv[2]), everything=sys.argv[1] == "--whole")
+    if sys.argv[1] in MODES:
+        MODES[sys.argv[1]](Path(sys.argv[2]))
     else:
         main()

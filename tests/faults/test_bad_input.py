@@ -86,11 +86,13 @@ def test_a_compressed_file_with_damage(tmp_path: Path, pack: Any) -> None:
         load(written(tmp_path, pack(GOOD)[:9]))
 
 
-def test_a_cut_array_in_gzip_is_one_problem(tmp_path: Path) -> None:
+def test_a_cut_array_in_gzip_gives_the_items_before_the_cut(tmp_path: Path) -> None:
     items = gzip.compress(json.dumps([{"prompt": str(n), "completion": "x"} for n in range(5000)]).encode())
     loaded = load(written(tmp_path, items[:-2000]))
-    assert not loaded.records
-    assert "of an array nothing can be read then" in loaded.problems[0].reason
+    [problem] = loaded.problems
+    assert "ends in the middle: it was cut off" in problem.reason
+    assert problem.line == len(loaded.records) + 1 > 2000
+    assert loaded.records[-1].prompt()[0].content == str(len(loaded.records) - 1)  # type: ignore[union-attr, operator]
 
 
 def test_utf16_without_a_mark_is_named(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from tunesmith.data.load import load
 from tunesmith.data.raw import Limits
 
 NAMES = [format.name for format in FORMATS]
-SMALL = Limits(row=2000, array=4000, document=100, columns=20, depth=10, expanded=20_000, problems=50)
+SMALL = Limits(row=2000, document=100, columns=20, depth=10, expanded=20_000, problems=50)
 letters = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30)
 words = letters.filter(str.strip)
 lines = st.lists(words.map(lambda t: t.replace("\r", " ")), min_size=1, max_size=3).map("\n".join).filter(str.strip)

@@ -20,6 +20,8 @@ from tunesmith.data.load import load
 from tunesmith.data.mend import CHANGING, DROPPING, mended, readable
 from tunesmith.pipelines.check import Request, check_files
 from tunesmith.pipelines.fix import Fixed, fix
+from tunesmith.pipelines.prepare import prepare
+from tunesmith.pipelines.recipe import RunSpec
 
 TOWNS = ("Oslo", "Rome", "Lima", "Cairo", "Quito", "Accra", "Minsk", "Hanoi")
 Json = dict[str, Any]
@@ -133,6 +135,18 @@ def test_a_mend_names_what_it_did_and_never_the_value() -> None:
         "personal_data": "masked: email", "broken_encoding": "read again, without control characters",
         "typo_label": "label 'lable' to 'label'",
     }  # fmt: skip
+
+
+def test_one_persons_addresses_keep_their_placeholders_through_all_their_rows(tmp_path: Path) -> None:
+    mails = ("anna@example.org", "work@example.org")
+    rows = [row(f"{asks(i)} Write to {mails[i % 2]}", "fine") | {"subject": f"customer {i // 4}"} for i in range(12)]
+    fixed(written(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl")
+    found = [r["messages"][1]["content"].rpartition(" ")[2] for r in lines(tmp_path / "out.jsonl")]
+    assert found == ["[EMAIL_1]", "[EMAIL_2]"] * 6
+    masked = prepare(RunSpec.model_validate({"data": {
+        "train": str(tmp_path / "in.jsonl"), "validation": 0.0, "personal_data": "mask",
+    }})).train.examples  # fmt: skip
+    assert [(e.messages[1].content or "").rpartition(" ")[2] for e in masked] == found
 
 
 def test_a_mend_that_makes_rows_equal_is_followed_by_another_round(tmp_path: Path) -> None:

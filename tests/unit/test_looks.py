@@ -1,6 +1,7 @@
 """Checks that see a set portion by portion: languages, system prompts, diversity, lengths. Planted, and clean sets."""
 
 import json
+import re
 import socket
 from functools import cache
 
@@ -20,6 +21,7 @@ from tunesmith.data.language import Identifier, Languages
 from tunesmith.data.lengths import Lengths
 from tunesmith.data.load import load
 from tunesmith.data.look import Places, look, portions
+from tunesmith.data.pii import Hit
 from tunesmith.pipelines.check import Request, check_files
 
 SPOKEN = {
@@ -258,6 +260,14 @@ def test_excerpts_are_short_and_hold_no_personal_data():
     shown = about(texts)
     assert shown.odd
     assert all(len(s.excerpt) <= LONGEST and "example.org" not in s.excerpt for s in (*shown.odd, *shown.typical))
+
+
+def test_excerpts_hold_no_name_that_the_recipes_own_finder_knows():
+    drawn = DiversityLook(lambda text: [Hit("person", m.start(), m.end()) for m in re.finditer("Otto", text)])
+    list(look([row(i, f"{TOPICS['cards'].format(thing)} asks Otto") for i, thing in enumerate(THINGS * 4)], [drawn]))
+    shown = drawn.result()
+    assert shown.odd
+    assert all("Otto" not in s.excerpt and "[PERSON_1]" in s.excerpt for s in (*shown.odd, *shown.typical))
 
 
 @pytest.mark.parametrize(

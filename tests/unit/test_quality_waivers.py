@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tunesmith.core.errors import ContentError, MissingError
 from tunesmith.core.messages import Example, Message
-from tunesmith.data import quality, repeats
+from tunesmith.data import labels, quality, repeats
 from tunesmith.data.audit import Audit, Finding
 from tunesmith.data.codes import BLOCKING
 from tunesmith.data.config import DataSpec
 from tunesmith.data.json_answers import JsonAnswers
 from tunesmith.data.keys import Keys
-from tunesmith.data.labels import Labels, label_counts
+from tunesmith.data.labels import Labels, label_counts, meant_labels
 from tunesmith.data.look import Look, portions
 from tunesmith.pipelines.check import Request, check_files
 from tunesmith.pipelines.prepare import Prepared, prepare
@@ -53,10 +55,58 @@ def labels_told(examples: list[Example]) -> dict[str, tuple[str, ...]]:
     return codes(told(Labels(examples), examples))
 
 
-@pytest.mark.parametrize(("count", "wanted"), [(9, "block"), (10, "warn"), (99, "warn"), (100, None)])
+@pytest.mark.parametrize(
+    ("count", "wanted"), [(9, "block"), (10, "warn"), (99, "warn"), (100, "info"), (999, "info"), (1000, None)]
+)
 def test_too_few_rows_block_and_few_warn(count: int, wanted: str | None) -> None:
     made = rows(*["a long answer"] * count)
     assert [f.severity for f in told(Labels(made), made)] == ([wanted] if wanted else [])
+
+
+def test_how_many_rows_are_suggested_depends_on_the_answers() -> None:
+    def suggested(*answers: str) -> list[str]:
+        made = rows(*answers)
+        return [f.mend for f in told(Labels(made), made) if f.code == "few_rows"]
+
+    answers = [f"label {i % 4}" for i in range(120)]
+    assert not suggested(*answers)
+    assert "some 40 to 120" in suggested(*answers[:119])[0]
+    objects = [f'{{"intent": "a", "n": {i}}}' for i in range(500)]
+    assert "Snips" in suggested(*objects[:499])[0]
+    assert not suggested(*objects)
+    assert "LIMA" in suggested(*["a long answer"] * 500)[0]
+
+
+def test_mistyped_labels_are_those_that_a_look_at_all_pairs_finds() -> None:
+    draw = np.random.default_rng(3)
+    stems = ["".join(draw.choice(list("abcde_"), draw.integers(1, 12))) for _ in range(150)]
+    counts: Counter[str] = Counter()
+    for stem in stems:
+        counts[stem] = int(draw.integers(5, 30))
+        at = int(draw.integers(0, len(stem)))
+        counts.setdefault(f"{stem[:at]}x{stem[at + 1 :]}", 1)
+        counts.setdefault(stem[:at] + stem[at + 1 :] + "?", 2)
+    counts = Counter({label: n for label, n in counts.items() if label})
+    frequent = [(label, n, labels._bare(label)) for label, n in counts.most_common() if n >= 5]
+    wanted = {label: other for label, n in counts.items() if n <= 2 and (other := labels._nearly(label, n, frequent))}
+    assert len(wanted) > 50
+    assert meant_labels(counts) == wanted
+
+
+def test_labels_that_share_little_are_never_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+
+    class Counting(labels.SequenceMatcher):  # type: ignore[type-arg, name-defined, misc]
+        def set_seq1(self, a: Any) -> None:
+            compared.extend([a] if a else [])
+            super().set_seq1(a)
+
+    monkeypatch.setattr(labels, "SequenceMatcher", Counting)
+    draw = np.random.default_rng(4)
+    words = ["".join(draw.choice(list("abcdefghijklmnopqrstuvwxyz"), 14)) for _ in range(600)]
+    counts = Counter({word: 9 if i % 2 else 1 for i, word in enumerate(words)} | {words[1][:-1]: 1})
+    assert meant_labels(counts) == {words[1][:-1]: words[1]}
+    assert len(compared) < 300, "of 90,000 pairs"
 
 
 def test_how_many_rows_are_advised_follows_the_task() -> None:
@@ -166,6 +216,18 @@ def test_near_rows_that_call_or_think_otherwise_are_no_duplicates() -> None:
     long = " ".join(f"step{i}" for i in range(9))
     assert clusters(calling(0, "Oslo", "so", long), calling(1, "Oslo", "so", long[::-1])) == []
     assert clusters(calling(0, "Oslo", "so", long), calling(1, "Oslo", "so", long)) == [(0, (1,))]
+
+
+def test_rows_that_are_left_out_count_once() -> None:
+    audit = Audit(findings=[
+        Finding("duplicate_rows", "warn", "m", "d", ("f:2 = f:1", "f:3 = f:1")),
+        Finding("near_duplicates_dropped", "warn", "m", "d", ("f:2 ~ f:1", "f:3 ~ f:1", "f:9 ~ f:1")),
+        Finding("overlap", "block", "m", "d", ("f:4 = t:1",)),
+        Finding("near_leakage", "warn", "m", "d", ("f:5 ~ t:1",)),
+    ])  # fmt: skip
+    told_of = audit.as_json()
+    assert told_of["duplicates"] == {"exact": 2, "near": 1}
+    assert told_of["leakage"] == {"exact": 1, "near": 1}
 
 
 def test_the_largest_clusters_are_shown_with_their_rows() -> None:
@@ -291,6 +353,14 @@ def test_a_drawn_validation_row_that_nearly_repeats_a_trained_one_is_told(tmp_pa
     train = [asked(f"word{i} {STEM}") for i in range(20)]
     data = done(tmp_path, train, validation=0.25)
     assert len(codes(data.audit.findings)["near_validation"]) == 5
+
+
+def test_a_drawn_validation_row_with_another_answer_than_its_near_one_is_told_too() -> None:
+    made = [example(STEM, "yes", 0), example(f"Well {STEM}", "no", 1), example("something else altogether", "no", 2)]
+    found = repeats.find_repeats(made, 0.8)
+    for inside, held_out, wanted in (({0, 2}, {1}, "f:1 ~ f:0"), ({1, 2}, {0}, "f:0 ~ f:1")):
+        assert codes(repeats.near_validation(found, made, inside, held_out)) == {"near_validation": (wanted,)}
+    assert not list(repeats.near_validation(found, made, {0, 1}, {2}))
 
 
 def test_a_waived_finding_no_longer_blocks_and_shows_its_reason(tmp_path: Path) -> None:

@@ -1,12 +1,17 @@
 """Files of all sorts of damage: no row is lost in silence, each problem has its line and reason."""
 
 import hashlib
+import io
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tunesmith.core.errors import ContentError, MissingError, UsageError
+from tunesmith.data import arrays
 from tunesmith.data.load import load
+from tunesmith.data.raw import LIMITS, Limits
 
 GOOD = {"prompt": "2+2", "completion": "4"}
 
@@ -49,10 +54,46 @@ def test_an_array_counts_its_items(tmp_path):
     assert [(p.line, p.reason) for p in loaded.problems] == [(2, "a row must be a JSON object, not int")]
 
 
-def test_a_broken_array_is_one_problem_at_its_line(tmp_path):
-    loaded = load(written(tmp_path, "[\n{},\n{]\n", "data.json"))
-    assert not loaded.examples
-    assert [p.line for p in loaded.problems] == [3]
+@pytest.mark.parametrize(
+    ("text", "good", "bad"),
+    [
+        ("[\n{},\n{]\n", [], [1, 2]), ("[]", [], []), ("[ {good} ]\n \n", [1], []), ("[{good},{good},]", [1, 2], [3]),
+        ("[{good},{x},{good}]", [1, 3], [2]), ("[{good},{good}", [1], [2]), ("[{good}] {good}", [1], [2]),
+        ("[{good},{good}}]", [1, 2], [3]), ("[,{good}]", [2], [1]), ('[{good},"],[",{good}]', [1, 3], [2]),
+        ('[{good},"\\\\",{good},"\\"]"]', [1, 3], [2, 4]),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_in_an_array_costs_no_item_before_it(tmp_path, text, good, bad):
+    loaded = load(written(tmp_path, text.replace("{good}", json.dumps(GOOD)), "data.json"))
+    assert [int(e.origin.rpartition(":")[2]) for e in loaded.examples] == good
+    assert [p.line for p in loaded.problems] == bad
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-99, 99) | st.text(st.sampled_from('a"\\[]{},é\n')),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(st.sampled_from('a"],')), inner, max_size=3),
+)
+
+
+@given(st.lists(JSON, max_size=6), st.sampled_from([1, 2, 3, 7, 1 << 16]), st.sampled_from([None, 1]))
+def test_items_are_those_of_the_array_wherever_it_is_cut(items, piece, indent):
+    text = json.dumps(items, ensure_ascii=False, indent=indent).encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(arrays, "_PIECE", piece)
+        found = list(arrays.array_items(io.BufferedReader(io.BytesIO(text)), LIMITS))
+    assert [json.loads(item) for item in found] == items
+
+
+def test_an_array_is_read_item_by_item_and_an_endless_item_is_passed_over():
+    small = Limits(row=100_000)
+    long = b'{"prompt": "' + b'x\\"' * 200_000 + b'"}'
+    text = b"[" + b",".join([json.dumps(GOOD).encode()] * 5000 + [long, b"7"]) + b"]"
+    stream = io.BufferedReader(io.BytesIO(text))
+    found = arrays.array_items(stream, small)
+    assert json.loads(next(found)) == GOOD
+    assert stream.tell() < 100_000
+    rest = list(found)
+    assert (len(rest), rest[-2:]) == (5001, [None, b"7"])
 
 
 @pytest.mark.parametrize(
@@ -101,10 +142,11 @@ def test_an_integer_beyond_64_bits_is_a_problem_and_a_large_float_is_none(tmp_pa
     numbers = ("18446744073709551615", "18446744073709551616", "-9223372036854775809", "1e300", "9" * 40, "2.5e19")
     rows = [{"prompt": f"q{number}", "completion": "a"} for number in range(len(numbers))]
     texts = [json.dumps(r)[:-1] + f', "id": {n}}}' for r, n in zip(rows, numbers, strict=True)]
-    loaded = load(written(tmp_path, "\n".join(texts)))
-    assert [p.line for p in loaded.problems] == [2, 3, 5]
-    assert "64 bits" in loaded.problems[0].reason
-    assert [r.metadata["id"] for r in loaded.records] == [2**64 - 1, 1e300, 2.5e19]
+    for name, text in (("f.jsonl", "\n".join(texts)), ("f.json", f"[{','.join(texts)}]")):
+        loaded = load(written(tmp_path, text, name))
+        assert [p.line for p in loaded.problems] == [2, 3, 5]
+        assert "64 bits" in loaded.problems[0].reason
+        assert [r.metadata["id"] for r in loaded.records] == [2**64 - 1, 1e300, 2.5e19]
 
 
 def test_one_object_over_several_lines_is_one_clear_problem(tmp_path):

@@ -212,8 +212,8 @@ class Audit:
             "format": formats if len(set(formats.values())) > 1 else next(iter(formats.values()), None),
             "tokens": asdict(self.tokens) if self.tokens else None,
             "supervision": self._supervision(),
-            "duplicates": {name: self._told(codes) for name, codes in DUPLICATES.items()},
-            "leakage": {name: self._told(codes) for name, codes in LEAKAGE.items()},
+            "duplicates": self._told(DUPLICATES),
+            "leakage": self._told(LEAKAGE),
             "personal_data": self._personal_data(),
             "findings": [asdict(f) | {"count": f.count, "rows": list(f.rows)} for f in self.ordered()],
             "files": [asdict(f) for f in self.files],
@@ -224,9 +224,15 @@ class Audit:
             "mixture": [asdict(source) for source in self.mixture],
         }
 
-    def _told(self, codes: Sequence[str]) -> int:
-        """How many rows the findings of these codes name."""
-        return sum(len(f.rows) for f in self.findings if f.code in codes)
+    def _told(self, table: Mapping[str, Sequence[str]]) -> dict[str, int]:
+        """How many rows the findings of these codes name; one that is exactly the same counts as nothing else."""
+        known: set[str] = set()
+        counts = {}
+        for name, codes in table.items():
+            mine = {place_of(place) for f in self.findings if f.code in codes for place in f.rows}
+            counts[name] = len(mine - known)
+            known |= mine
+        return counts
 
     def _supervision(self) -> dict[str, Any] | None:
         if not self.supervision:

@@ -165,9 +165,9 @@ class DataSpec(Spec):
     names: NamesSpec | None = None
     """Names and places are personal data too: the spaCy model that finds them, as `en_core_web_lg`. Needs the extra
     `pii` (pip install 'tunesmith[pii]') and the model (python -m spacy download en_core_web_lg)."""
-    subject: str | None = None
+    subject: str | None = "subject"
     """With personal_data: mask, the key of a row that names whom it is about: one person's address has the same
-    placeholder in all their rows. None takes each row for itself."""
+    placeholder in all their rows. Rows without it, and with null all rows, are taken each for itself."""
 
     @field_validator("train", mode="before")
     @classmethod

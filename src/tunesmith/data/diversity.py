@@ -27,6 +27,8 @@ from .audit import Finding
 from .excerpt import excerpt
 from .labels import LONGEST_LABEL, MOST_LABELS
 from .look import Row
+from .pii import find as by_shape
+from .pii.mask import Find
 
 SAMPLE, CHARACTERS = 20_000, 400
 DIMENSIONS, MOST_CLUSTERS, ROWS_A_CLUSTER, FEWEST_ROWS = 64, 50, 20, 20
@@ -93,7 +95,9 @@ class Diversity:
 class DiversityLook:
     """Draws the sample and counts the labels; `result` says what they show. It has no findings."""
 
-    def __init__(self) -> None:
+    def __init__(self, find: Find = by_shape) -> None:
+        """`find` says what is masked in the rows that are shown."""
+        self._find = find
         self._random = Random(SEED)  # noqa: S311  a sample, no secret
         self._rows = 0
         self._sample: list[tuple[str, str]] = []
@@ -118,7 +122,7 @@ class DiversityLook:
     def result(self) -> Diversity:
         """Cluster the sample."""
         origins, texts = [origin for origin, _ in self._sample], [text for _, text in self._sample]
-        clusters, typical, odd = _clustered(origins, texts)
+        clusters, typical, odd = _clustered(origins, texts, self._find)
         return Diversity(self._rows, len(texts), clusters, typical, odd, self._label_coverage())
 
     def _label_coverage(self) -> Labels | None:
@@ -133,7 +137,7 @@ class DiversityLook:
 
 
 def _clustered(
-    origins: Sequence[str], texts: Sequence[str]
+    origins: Sequence[str], texts: Sequence[str], find: Find
 ) -> tuple[tuple[Cluster, ...], tuple[Shown, ...], tuple[Shown, ...]]:
     """Clusters by size, typical rows, odd rows; nothing where there are too few rows or no word is in two of them."""
     if len(texts) < FEWEST_ROWS or not (vectors := _vectors(texts)):
@@ -145,7 +149,9 @@ def _clustered(
     names = [_name(x_NF, members == cluster, words) for cluster in range(len(size))]
 
     def shown(index: int) -> Shown:
-        return Shown(origins[index], excerpt(texts[index]), names[nearest[index]], round(float(near_N[index]), 3))
+        return Shown(
+            origins[index], excerpt(texts[index], find=find), names[nearest[index]], round(float(near_N[index]), 3)
+        )
 
     by_size = np.argsort(-size, kind="stable").tolist()
     clusters = tuple(Cluster(names[c], int(size[c]), round(float(size[c] / len(texts)), 4)) for c in by_size)

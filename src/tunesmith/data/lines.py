@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import orjson
 
+from .arrays import array_items
 from .raw import DamagedError, Limits, RawRow, megabytes
 
 _SKIPPED = 1 << 20
@@ -50,23 +51,16 @@ def json_lines(stream: io.BufferedReader, limits: Limits) -> Iterator[RawRow]:
 
 
 def json_array(stream: io.BufferedReader, limits: Limits) -> Iterator[RawRow]:
-    """The items of one array, counted from 1; an array that is not JSON is one problem, at its line."""
+    """The items of one array, counted from 1, each as soon as its end is read; what breaks the array is the last."""
+    number = 0
     try:
-        content = stream.read(limits.array + 1)
+        for number, item in enumerate(array_items(stream, limits), start=1):
+            if item is None:
+                yield RawRow(number, reason=f"the item is longer than {megabytes(limits.row)}")
+            else:
+                yield json_line(number, item)
     except DamagedError as error:
-        yield RawRow(1, reason=f"{error}; of an array nothing can be read then")
-        return
-    if len(content) > limits.array:
-        why = f"a JSON array of more than {megabytes(limits.array)} is not read: write it as JSON Lines"
-        yield RawRow(1, reason=why)
-        return
-    try:
-        items = orjson.loads(content)
-    except orjson.JSONDecodeError as error:
-        yield RawRow(error.lineno, reason=f"invalid JSON array: {error.msg} at column {error.colno}")
-        return
-    for number, item in enumerate(items, start=1):
-        yield RawRow(number, item)
+        yield RawRow(number + 1, reason=str(error))
 
 
 def json_line(number: int, line: bytes) -> RawRow:

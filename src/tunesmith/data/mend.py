@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from ..core.messages import Example, Row
 from .kinds import joined, parted
+from .pii import Known, find
 from .pii.rows import changed, mask_row, texts
 from .quality import CONTROL, MISREAD, garbled
 
@@ -22,6 +23,8 @@ DROPPING = (
     "overlap", "near_leakage", "no_supervision", "too_long", "same_answers", "duplicate_rows", "near_duplicates",
 )  # fmt: skip
 """Findings whose rows are left out; of several the first is the one that is told."""
+SUBJECT = "subject"
+"""The key of a row that names whom it is about, as `import csv-crm` writes it."""
 _HIDDEN = re.compile("[\u200b\u2060\ufeff]")
 _BREAKS = "\x0b\x0c\x85"
 
@@ -30,9 +33,13 @@ class LostError(Exception):
     """Characters were lost when the text was decoded; nothing can bring them back."""
 
 
-def mended(row: Row, codes: Sequence[str], labels: Mapping[str, str]) -> tuple[Row, dict[str, str]]:
+def mended(
+    row: Row, codes: Sequence[str], labels: Mapping[str, str], subjects: dict[str, Known] | None = None
+) -> tuple[Row, dict[str, str]]:
     """The row without the troubles named by `codes`, and for each what was done; `labels` corrects mistyped ones.
 
+    `subjects` is what is known of those whom rows are about (`SUBJECT` in their metadata), and is added to: one
+    person's address has the same placeholder in all their rows.
     LostError where the text cannot be restored.
     """
     example, done = joined(row), {}
@@ -45,8 +52,13 @@ def mended(row: Row, codes: Sequence[str], labels: Mapping[str, str]) -> tuple[R
         done["typo_label"] = f"label '{example.answer().strip()}' to '{meant}'"
         example = _answering(example, meant)
     if any(code in codes for code in PRIVATE_CODES):
-        example, known = mask_row(example)
-        kinds = ", ".join(sorted({kind for kind, _ in known}))
+        name = getattr(row, "metadata", {}).get(SUBJECT)
+        before = (subjects or {}).get(str(name), {})
+        told = {hit.kind for text in texts(example) for hit in find(text)}
+        example, known = mask_row(example, before)
+        if subjects is not None and name is not None:
+            subjects[str(name)] = known
+        kinds = ", ".join(sorted(told))
         done |= {code: f"masked: {kinds}" for code in PRIVATE_CODES if code in codes}
     return parted(row, example), done
 

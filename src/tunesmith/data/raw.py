@@ -14,9 +14,7 @@ class Limits:
     """What a file may hold. They are far beyond data that is meant, and keep memory and time bounded for the rest."""
 
     row: int = 64 * MIB
-    """Bytes of one row."""
-    array: int = 512 * MIB
-    """Bytes of one JSON array, which is read as a whole."""
+    """Bytes of one row: a line, or an item of a JSON array."""
     document: int = MIB
     """Bytes at which a plain text is cut, between paragraphs, into another row."""
     columns: int = 2000

@@ -241,7 +241,10 @@ def leaked_exactly(found: Sequence[Leak], examples: Sequence[Example], policy: s
 def near_validation(
     repeats: Repeats, examples: Sequence[Example], inside: set[int], held_out: set[int]
 ) -> Iterator[Finding]:
-    """Rows drawn for validation that nearly repeat one that is trained on: their loss says less about new rows."""
+    """Rows drawn for validation that nearly repeat one that is trained on: their loss says less about new rows.
+
+    So do those whose answer is another one: the prompt is known all the same.
+    """
     places = []
     for cluster in repeats.clusters:
         members = {cluster.kept, *cluster.others}
@@ -249,6 +252,10 @@ def near_validation(
         places += [
             f"{examples[i].origin} ~ {examples[trained[0]].origin}" for i in sorted(members & held_out) if trained
         ]
+    for one, other in zip(repeats.differing.left.tolist(), repeats.differing.right.tolist(), strict=True):
+        drawn, trained_on = (one, other) if one in held_out else (other, one)
+        if drawn in held_out and trained_on in inside:
+            places.append(f"{examples[drawn].origin} ~ {examples[trained_on].origin}")
     if places:
         yield Finding(
             "near_validation", "info", "this row, drawn for validation, nearly repeats one that is trained on",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,18 +46,32 @@ def convert(
     require_new(out)
     loaded = load(local(file), format=format, columns=columns, assistant=assistant)
     _require_whole(loaded)
-    rows, refused = [], []
+    new = not out.parent.exists()
+    files.make_folder(out.parent)
+    try:
+        files.write_pieces(out, packed(_rows(loaded, target), out.name))
+    except ContentError:
+        if new:
+            with suppress(OSError):
+                out.parent.rmdir()
+        raise
+    return Converted(loaded.format, loaded.kind, to, len(loaded.records), out)
+
+
+def _rows(loaded: Loaded, target: Format) -> Iterator[bytes]:
+    """Each row as JSON; ContentError once all were tried, where some do not fit."""
+    refused: list[str] = []
     for row in loaded.records:
         try:
-            rows.append(as_json(target, row))
+            text = as_json(target, row)
         except RowError as error:
             refused.append(f"{row.origin}: {error}")
+            continue
+        if not refused:
+            yield text
     if refused:
-        raise _stopped(f"{len(refused)} of {loaded.rows} rows do not fit into '{to}'", refused,
+        raise _stopped(f"{len(refused)} of {loaded.rows} rows do not fit into '{target.name}'", refused,
                        "convert to a format that holds them: 'chat' holds all supervised rows")  # fmt: skip
-    files.make_folder(out.parent)
-    files.write_pieces(out, packed(rows, out.name))
-    return Converted(loaded.format, loaded.kind, to, len(rows), out)
 
 
 def _require_whole(loaded: Loaded) -> None:

@@ -23,6 +23,7 @@ from ..data.kinds import better
 from ..data.labels import label_counts, meant_labels
 from ..data.load import Loaded, load, raw_rows
 from ..data.mend import CHANGING, DROPPING, LostError, mended
+from ..data.pii import Known
 from ..data.raw import LIMITS
 from ..data.rows import Mapped
 from .check import Checked, Request, check_files
@@ -83,6 +84,8 @@ class _Work:
     path: Path
     places: dict[int, int] | None = None
     log: list[dict[str, str]] = field(default_factory=list)
+    subjects: dict[str, Known] = field(default_factory=dict)
+    """What masking knows of each person."""
 
     def tell(self, line: int, code: str, done: str) -> None:
         place = self.places[line] if self.places else line
@@ -225,7 +228,7 @@ def _mended(work: _Work, plan: _Plan, loaded: Loaded) -> tuple[dict[int, Row], s
         if line not in plan.change:
             continue
         try:
-            changed[line], done = mended(row, plan.change[line], labels)
+            changed[line], done = mended(row, plan.change[line], labels, work.subjects)
         except LostError:
             lost.add(line)
             work.tell(line, "broken_encoding", "dropped: characters were lost when it was decoded")

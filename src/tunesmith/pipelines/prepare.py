@@ -252,7 +252,7 @@ class _Preparation:
         data = self.spec.data
         test = self._one_file(data.test, "test") if isinstance(data.test, SourceSpec) else self._drawn_test(training)
         separate = self._one_file(data.validation, "validation") if isinstance(data.validation, SourceSpec) else ()
-        diversity = DiversityLook()
+        diversity = DiversityLook(self.privacy.find)
         looks = (Languages(), SystemPrompts(), SpecialTokens(self.tokenizer), diversity)
         sift(training, separate, test, data, self.audit, looks, self.sink)
         with stage(self.sink, "diversity"):
@@ -453,6 +453,8 @@ def _fingerprint(audit: Audit, data: DataSpec, seed: int) -> str:
     for name in _NEWER:
         if chosen[name] == DataSpec.model_fields[name].default:
             del chosen[name]
+    if data.personal_data != "mask" and data.subject == DataSpec.model_fields["subject"].default:
+        chosen["subject"] = None  # which was the default, and changes no row
     if isinstance(data.test, float):
         chosen["seed"] = seed  # other test rows cannot be compared
     for source in [*chosen["train"], chosen["validation"], chosen["test"]]:
