@@ -60,21 +60,22 @@ def first_layers(base: str, n: int, out: Path) -> Path:
 def _config(base: Base, n: int) -> dict[str, Any]:
     """The base's config with `n` layers."""
     config = base.config()
-    owner = next((part for part in (config, config.get("text_config") or {}) if _count(part)), None)
-    if owner is None or base.encoder_decoder or "vision_config" in config:
+    owner = next((part for part in (config, config.get("text_config") or {}) if _count(part)), config)
+    counted = _count(owner)
+    if counted is None or base.encoder_decoder or "vision_config" in config:
         raise ContentError(
             f"base '{base.name}' has no one plain list of layers", mend="name a decoder that reads text alone"
         )
-    key, layers = _count(owner)
+    key, layers = counted
     if not 1 <= n < layers:
         raise ContentError(f"base '{base.name}' has {layers} layers: its first {n} make no smaller one")
     owner |= {name: value[:n] for name, value in owner.items() if _of_layers(name, value, layers)} | {key: n}
     return config
 
 
-def _count(config: dict[str, Any]) -> tuple[str, int] | tuple[()]:
+def _count(config: dict[str, Any]) -> tuple[str, int] | None:
     """The key that says how many layers there are, and how many."""
-    return next(((key, int(config[key])) for key in _COUNTS if isinstance(config.get(key), int)), ())
+    return next(((key, int(config[key])) for key in _COUNTS if isinstance(config.get(key), int)), None)
 
 
 def _of_layers(name: str, value: Any, layers: int) -> bool:

@@ -152,4 +152,6 @@ class DistillSpec(Spec):
         from .logits import OnLogits
         from .policy import OnPolicy
 
-        return {"answers": OnAnswers, "logits": OnLogits, "policy": OnPolicy}[self.on](self)
+        if self.on == "answers":
+            return OnAnswers(self)
+        return OnLogits(self) if self.on == "logits" else OnPolicy(self)

@@ -158,5 +158,5 @@ def _written(found: Likely, identity: str) -> bytes:
 def _digest(found: Likely) -> str:
     digest = hashlib.sha256()
     for part in vars(found).values():
-        digest.update(np.ascontiguousarray(part))
+        digest.update(part.tobytes())
     return digest.hexdigest()

@@ -110,7 +110,7 @@ def answered(scene: Scene, spec: PreferenceSpec, *, share: bool) -> Learned:
         _answered(scene, spec, name, rows, share=share)
         for name, rows in (("train", scene.train), ("validation", scene.validation))
     ]
-    return Learned(*made)
+    return Learned(made[0], made[1])
 
 
 def _answered(
