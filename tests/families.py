@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 import transformers
 
 import tiny
+from tunesmith.engine.objective import TorchBatch
 
 IDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 COMMON = {
@@ -44,6 +46,10 @@ CONFIGS: dict[str, Any] = {
     "t5 v1.1": lambda: tiny.config("t5 v1.1"),
     "bart": lambda: tiny.config("bart"),
 }
+INPUT_BL = torch.tensor([[1, 5, 9, 13, 17, 21, 7], [1, 90, 80, 70, 60, 2, 0]])
+MASK_BL = torch.tensor([[1, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1, 0]])
+WEIGHT_BL = torch.tensor([[0, 0, 0, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1, 0]], dtype=torch.float32)
+BATCH = TorchBatch(INPUT_BL, MASK_BL, WEIGHT_BL)
 ROUTERS = ("qwen3-moe", "qwen2-moe", "mixtral", "olmoe")
 TIED = ("llama tied", "gemma2", "gemma3", "gpt2", "t5")
 ENCODER_DECODERS = tiny.ENCODER_DECODERS

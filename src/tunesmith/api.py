@@ -13,6 +13,7 @@ Importing this module loads torch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from .core.errors import TunesmithError
@@ -22,6 +23,7 @@ from .evaluation.gate import Verdict
 from .inference.generate import Sampling
 from .models.cut import first_layers
 from .pipelines import journey
+from .pipelines.judges import Classifier, RewardModel
 from .pipelines.prepare import Prepared, prepare
 from .pipelines.read_recipe import read_recipe
 from .pipelines.recipe import RunSpec
@@ -39,12 +41,14 @@ __all__ = [
     "Sink",
     "TunesmithError",
     "Verdict",
+    "classify",
     "evaluate",
     "first_layers",
     "open_model",
     "prepare",
     "read_recipe",
     "run",
+    "score_answers",
     "train",
 ]
 
@@ -82,3 +86,19 @@ def train(recipe: RunSpec, out: Path, *, resume: bool = False, sink: Sink = sile
 def evaluate(path: Path, *, sink: Sink = silent) -> tuple[RunDir, Verdict]:
     """Score a trained run again; see `tunesmith evaluate`."""
     return journey.evaluate_run(path, sink=sink)
+
+
+def score_answers(path: Path, pairs: Sequence[tuple[str, str]], *, system: str | None = None) -> list[float]:
+    """The reward of each (prompt, answer) by the reward model of the run at `path`, higher for better ones.
+
+    Rewards of answers to one prompt may be compared: the first is preferred with probability s(first - second), s the
+    logistic function. `system` is a system message; the training data's own otherwise. ContentError where the run's
+    method is another.
+    """
+    return RewardModel(path).scores(pairs, system)
+
+
+def classify(path: Path, prompts: Sequence[str], *, system: str | None = None) -> list[dict[str, float]]:
+    """For each prompt the probability of each label by the classifier of the run at `path`, the likeliest first."""
+    model = Classifier(path)
+    return [model.probabilities(prompt, system) for prompt in prompts]

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from test_every_model import BATCH, CONFIGS, WEIGHT_BL
 
+import families
 import tiny
 from tunesmith.adapters.base import Adapter
 from tunesmith.adapters.config import (
@@ -44,24 +44,24 @@ ROUTERS = ("qwen3-moe", "qwen2-moe", "mixtral", "olmoe")
 BIASED = ("qwen2", "qwen2-moe", "gpt2", "gpt-neox", "bart")
 WINDOWED = ("mistral", "gemma2", "gemma3")
 REFUSED = {
-    "bitfit": {kind for kind in CONFIGS if kind not in BIASED},
+    "bitfit": {kind for kind in families.CONFIGS if kind not in BIASED},
     "bottleneck": {*ENCODER_DECODERS},
     "prompt": {*ENCODER_DECODERS, *ROUTERS},
     "p-tuning": {*ENCODER_DECODERS, *ROUTERS},
     "prefix": {*ENCODER_DECODERS, *WINDOWED},
 }
-CASES = [(name, kind) for name in SPECS for kind in CONFIGS]
+CASES = [(name, kind) for name in SPECS for kind in families.CONFIGS]
 
 
 def _attached(name: str, kind: str) -> tuple[Any, Adapter]:
-    model, adapter = tiny.random_model(CONFIGS[kind](), seed=3), SPECS[name].build()
+    model, adapter = tiny.random_model(families.CONFIGS[kind](), seed=3), SPECS[name].build()
     torch.manual_seed(4)
     adapter.attach(model)
     return model, adapter
 
 
 def _loss(model: Any) -> torch.Tensor:
-    return Sft(SftSpec()).loss_sum(model, BATCH) / WEIGHT_BL.sum()
+    return Sft(SftSpec()).loss_sum(model, families.BATCH) / families.WEIGHT_BL.sum()
 
 
 def _value(model: Any) -> float:

@@ -4,7 +4,7 @@ from tunesmith import api
 
 PINNED = {
     "Event", "Message", "Model", "Prepared", "RunDir", "RunSpec", "Sampling", "Sink", "TunesmithError", "Verdict",
-    "evaluate", "first_layers", "open_model", "prepare", "read_recipe", "run", "train",
+    "classify", "evaluate", "first_layers", "open_model", "prepare", "read_recipe", "run", "score_answers", "train",
 }  # fmt: skip
 
 

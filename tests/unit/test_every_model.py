@@ -23,10 +23,6 @@ from tunesmith.methods.sft.config import SftSpec
 from tunesmith.methods.sft.method import Sft
 
 every_model = pytest.mark.parametrize("kind", families.CONFIGS)
-INPUT_BL = torch.tensor([[1, 5, 9, 13, 17, 21, 7], [1, 90, 80, 70, 60, 2, 0]])
-MASK_BL = torch.tensor([[1, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1, 0]])
-WEIGHT_BL = torch.tensor([[0, 0, 0, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1, 0]], dtype=torch.float32)
-BATCH = TorchBatch(INPUT_BL, MASK_BL, WEIGHT_BL)
 
 
 def _attached(kind: str, spec: LoraSpec | FullSpec) -> tuple[Any, Adapter]:
@@ -41,7 +37,7 @@ def _trained(kind: str, spec: LoraSpec | FullSpec, steps: int = 8) -> tuple[Any,
     optimizer = torch.optim.AdamW(adapter.parameters().values(), lr=0.01)
     losses = []
     for _ in range(steps):
-        loss = Sft(SftSpec()).loss_sum(model, BATCH) / WEIGHT_BL.sum()
+        loss = Sft(SftSpec()).loss_sum(model, families.BATCH) / families.WEIGHT_BL.sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -57,7 +53,8 @@ def _asked(model: Any) -> dict[str, torch.Tensor]:
             "labels": torch.tensor([[13, 17, 21, 7], [80, 70, 60, 2]]),
         }  # fmt: skip
     return {
-        "input_ids": INPUT_BL, "attention_mask": MASK_BL, "labels": torch.where(WEIGHT_BL > 0, INPUT_BL, -100),
+        "input_ids": families.INPUT_BL, "attention_mask": families.MASK_BL,
+        "labels": torch.where(families.WEIGHT_BL > 0, families.INPUT_BL, -100),
     }  # fmt: skip
 
 
@@ -73,7 +70,7 @@ def _logits(model: Any) -> torch.Tensor:
 def _loss(model: Any) -> float:
     """Ours."""
     with torch.no_grad():
-        return float(Sft(SftSpec()).loss_sum(model, BATCH) / WEIGHT_BL.sum())
+        return float(Sft(SftSpec()).loss_sum(model, families.BATCH) / families.WEIGHT_BL.sum())
 
 
 @every_model
@@ -103,8 +100,10 @@ def test_what_the_config_says_is_in_force(kind: str, key: str, other: Any) -> No
 @pytest.mark.parametrize("kind", families.ROUTERS)
 def test_the_routers_loss_counts_each_micro_batch_by_its_weight(kind: str) -> None:
     model = families.model(kind)
-    weight_BL = WEIGHT_BL * torch.tensor([[0.5], [2.0]])
-    parts = [TorchBatch(INPUT_BL[i : i + 1], MASK_BL[i : i + 1], weight_BL[i : i + 1]) for i in (0, 1)]
+    weight_BL = families.WEIGHT_BL * torch.tensor([[0.5], [2.0]])
+    parts = [
+        TorchBatch(families.INPUT_BL[i : i + 1], families.MASK_BL[i : i + 1], weight_BL[i : i + 1]) for i in (0, 1)
+    ]
     expected, whole = 0.0, float(weight_BL.sum())
     for part in parts:
         labels = torch.where(part.loss_weight_BL > 0, part.input_ids_BL, -100)
@@ -120,7 +119,7 @@ def test_the_routers_loss_counts_each_micro_batch_by_its_weight(kind: str) -> No
 def test_models_are_compared_without_the_routers_loss(kind: str) -> None:
     rows = [
         Encoded(ids[: int(mask.sum())].numpy().astype(np.int32), weight[: int(mask.sum())].numpy())
-        for ids, mask, weight in zip(INPUT_BL, MASK_BL, WEIGHT_BL, strict=True)
+        for ids, mask, weight in zip(families.INPUT_BL, families.MASK_BL, families.WEIGHT_BL, strict=True)
     ]
     with_it, without = (
         row_losses(families.model(kind, output_router_logits=said), rows, pad_id=0, number_type="fp32")[0]

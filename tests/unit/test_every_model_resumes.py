@@ -13,7 +13,19 @@ import torch
 
 import families
 import tiny
-from tunesmith.adapters.config import FullSpec, LoraSpec
+from tunesmith.adapters.config import (
+    AdapterBase,
+    BitFitSpec,
+    BottleneckSpec,
+    FullSpec,
+    Ia3Spec,
+    LayersSpec,
+    LoraSpec,
+    PrefixSpec,
+    PromptSpec,
+    PTuningSpec,
+    VeraSpec,
+)
 from tunesmith.core.events import Event, Sink, StepDone, silent
 from tunesmith.data.tokenize import Encoded
 from tunesmith.engine.config import TrainingSpec
@@ -22,7 +34,18 @@ from tunesmith.engine.metrics_log import MetricsLog
 from tunesmith.methods.sft.config import SftSpec
 from tunesmith.methods.sft.method import Sft
 
-SPECS = {"lora": LoraSpec(r=4, alpha=8, dropout=0.2), "full": FullSpec()}
+SPECS: dict[str, AdapterBase] = {"lora": LoraSpec(r=4, alpha=8, dropout=0.2), "full": FullSpec()}
+OTHERS: dict[str, AdapterBase] = {
+    "lora+ on int8": LoraSpec(r=4, dropout=0.2, lora_plus=16.0, quantize="int8"),
+    "layers": LayersSpec(last=1),
+    "bitfit": BitFitSpec(),
+    "ia3": Ia3Spec(),
+    "vera": VeraSpec(r=8, dropout=0.2),
+    "bottleneck": BottleneckSpec(width=8),
+    "prompt": PromptSpec(tokens=3),
+    "p-tuning": PTuningSpec(tokens=3, width=8),
+    "prefix": PrefixSpec(tokens=3),
+}
 
 
 class PulledPlugError(Exception):
@@ -41,7 +64,7 @@ def _rows() -> list[Encoded]:
     return made
 
 
-def _train(kind: str, spec: LoraSpec | FullSpec, folder: Path, *, resume: bool = False, sink: Sink = silent) -> Any:
+def _train(kind: str, spec: AdapterBase, folder: Path, *, resume: bool = False, sink: Sink = silent) -> Any:
     """From the base on, as a new process would: (outcome, trained weights by name)."""
     folder.mkdir(exist_ok=True)
     model, adapter = tiny.random_model(families.CONFIGS[kind](), seed=3), spec.build()
@@ -55,26 +78,31 @@ def _train(kind: str, spec: LoraSpec | FullSpec, folder: Path, *, resume: bool =
         model=model, trainable=adapter.parameters(), objective=Sft(SftSpec()), train=rows, repeats=[1] * len(rows),
         validation=[], pad_id=0, training=training, seed=3, folder=folder / "checkpoints",
         log=MetricsLog(folder / "metrics.jsonl"), identity={}, sink=sink,
+        rates=adapter.rates(),
     )  # fmt: skip
     outcome: Outcome = Loop(plan).run(resume=resume)
     return outcome, {name: p.detach() for name, p in adapter.parameters().items()}
 
 
-@pytest.mark.parametrize("method", SPECS)
-@pytest.mark.parametrize("kind", families.CONFIGS)
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [(kind, name) for kind in families.CONFIGS for name in SPECS] + [("gpt2", name) for name in OTHERS],
+)
 def test_interrupted_and_resumed_is_uninterrupted(kind: str, method: str, tmp_path: Path) -> None:
+    spec = (SPECS | OTHERS)[method]
+
     def pull(event: Event) -> None:
         if isinstance(event, StepDone) and event.step == 3:
             raise PulledPlugError
 
-    whole, wanted = _train(kind, SPECS[method], tmp_path / "whole")
+    whole, wanted = _train(kind, spec, tmp_path / "whole")
     assert whole.progress.step == 4
     with pytest.raises(PulledPlugError):
-        _train(kind, SPECS[method], tmp_path / "cut", sink=pull)
+        _train(kind, spec, tmp_path / "cut", sink=pull)
     assert [p.name for p in (tmp_path / "cut" / "checkpoints").iterdir()] == ["step-2"]
     said: list[str] = []
     resumed, found = _train(
-        kind, SPECS[method], tmp_path / "cut", resume=True, sink=lambda e: said.append(getattr(e, "text", ""))
+        kind, spec, tmp_path / "cut", resume=True, sink=lambda e: said.append(getattr(e, "text", ""))
     )
     assert "resumed after step 2 of 4" in said
     assert resumed.progress.train_curve == whole.progress.train_curve

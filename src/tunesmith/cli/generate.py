@@ -25,11 +25,15 @@ def command(
     base: Annotated[bool, typer.Option("--base", help="Let the base answer instead of the tuned model.")] = False,
     json: Json = False,
 ) -> None:
-    """Answer one prompt, greedily unless told otherwise."""
+    """Answer one prompt, greedily unless told otherwise. A classifier's answer is its label."""
     from ..inference.generate import Sampling
+    from ..pipelines import judges
     from ..pipelines.use import Speaker, conversation
 
     text = sys.stdin.read() if prompt == "-" else prompt
+    if judges.is_classifier(run):
+        _say(judges.Classifier(run).probabilities(text, system, base=base), json=json)
+        return
     speaker = Speaker(run)
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed)
     pieces = list(speaker.answer(conversation(speaker, text, system), "base" if base else "tuned", sampling))
@@ -44,3 +48,12 @@ def command(
         )
     else:
         sys.stdout.write(answer + "\n")
+
+
+def _say(probabilities: dict[str, float], *, json: bool) -> None:
+    """A classifier's label; as JSON with the probability of each."""
+    label = next(iter(probabilities))
+    if json:
+        print_json({"text": label, "probabilities": probabilities})
+    else:
+        sys.stdout.write(label + "\n")

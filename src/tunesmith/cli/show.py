@@ -202,13 +202,11 @@ def evaluation(facts: dict[str, Any]) -> None:
         first = part["metrics"][0]
         out.print(f"  {escape(part['field'])} = {escape(part['value'])}: {first['name']} {first['base']:.3f} -> "
                   f"{first['tuned']:.3f} ({part['rows']} rows)")  # fmt: skip
-    for baseline in facts["baselines"][:1]:
-        out.print(f"  copying the answer of the {baseline['name']}: {baseline['metric']} {baseline['score']:.3f}")
+    for baseline in facts["baselines"]:
+        if baseline["metric"] == facts["row_metric"]:
+            out.print(f"  without training, {baseline['name']}: {baseline['metric']} {baseline['score']:.3f}")
     forgetting, overfitting = facts["forgetting"], facts["overfitting"]
-    out.print(
-        f"  forgetting: {forgetting['delta']:+.3f} nats a token on general text "
-        f"({forgetting['base_loss']:.3f} -> {forgetting['tuned_loss']:.3f})"
-    )
+    out.print(f"  forgetting: {_forgotten(forgetting)}")
     out.print(f"  overfitting: {overfitting['verdict'].replace('_', ' ')}. {escape(overfitting['explanation'])}\n")
     passed = facts["verdict"] == "pass"
     out.print("[bold green]verdict: pass[/]" if passed else "[bold red]verdict: fail[/]")
@@ -216,6 +214,13 @@ def evaluation(facts: dict[str, Any]) -> None:
         mark = "[green]yes[/]" if reason["ok"] else "[red]no [/]"
         out.print(f"  {mark} {escape(reason['text'])}")
     out.print()
+
+
+def _forgotten(facts: dict[str, Any]) -> str:
+    if facts["delta"] is None:
+        return f"not measured: {escape(facts['unmeasured'])}"
+    moved = f"{facts['base_loss']:.3f} -> {facts['tuned_loss']:.3f}"
+    return f"{facts['delta']:+.3f} nats a token on general text ({moved})"
 
 
 def differing_rows(rows: list[dict[str, Any]], most: int = 3) -> None:
@@ -227,10 +232,14 @@ def differing_rows(rows: list[dict[str, Any]], most: int = 3) -> None:
     for row in chosen:
         out.print(f"[bold]{row['source']}[/] {row['outcome'].replace('_', ' ')}")
         for label, text in (
-            ("prompt", row["prompt"][-1]["content"]), ("wanted", row["reference"]), ("base", row["base"]),
+            ("text" if row["reference"] is None else "prompt", row["prompt"][-1]["content"]),
+            ("wanted", row["reference"]), ("base", row["base"]),
             ("tuned", row["tuned"]),
         ):  # fmt: skip
-            out.print(f"  {label:7}{escape(_short(text))}")
+            if text is not None:
+                out.print(f"  {label:7}{escape(_short(text))}")
+        if row["tuned"] is None:
+            out.print(f"  loss   {row['base_loss']:.3f} before, {row['tuned_loss']:.3f} after")
     out.print()
 
 

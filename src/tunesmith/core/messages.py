@@ -121,12 +121,15 @@ class Prompt(BaseModel):
 
 
 class Text(BaseModel):
-    """Plain text to be continued (pre-training)."""
+    """A document to be continued (pre-training): plain text, or a conversation whose every turn is text like any."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
     kind: ClassVar[Kind] = "text"
 
-    text: str
+    text: str = ""
+    """"" where the document is a conversation."""
+    messages: tuple[Message, ...] = ()
+    tools: tuple[dict[str, Any], ...] | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
     origin: str = ""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -27,6 +27,8 @@ class Pair:
 
     chosen: Encoded
     rejected: Encoded
+    margin: float = 0.0
+    """By how much the chosen answer is to win; only a reward model asks."""
 
     @property
     def shared(self) -> int:
@@ -117,6 +119,20 @@ class PairStore(Lazy[Pair]):
     def at(self, place: int) -> Pair:
         """The pair at a place."""
         return Pair(self._tokens.at(2 * place), self._tokens.at(2 * place + 1))
+
+
+class Margined(Lazy[Pair]):
+    """Pairs with their margins."""
+
+    def __init__(self, pairs: Sequence[Pair], margins: Sequence[float]):
+        self._pairs, self._margins = pairs, margins
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def at(self, place: int) -> Pair:
+        """The pair at a place."""
+        return replace(self._pairs[place], margin=self._margins[place])
 
 
 class JudgedStore(Lazy[Judged]):

@@ -42,6 +42,8 @@ class Branched:
     """The tokens with loss [M]."""
     owner: NDArray[np.int64]
     """The sequence that each is of, numbered through all families [M]."""
+    last: NDArray[np.int64]
+    """The last token of each sequence: index into the flattened [B, L], int64 [S]."""
     count: int
     """S."""
 
@@ -52,6 +54,7 @@ def branched(families: Sequence[Family], pad_id: int) -> Branched:
     width = max(len(ids) for ids, _, _ in rows)
     ids, positions, branch = (np.full((len(rows), width), fill, dtype=np.int64) for fill in (pad_id, 0, PADDING))
     before, tokens, owner = [], [], []
+    last: list[int] = []
     number = 0
     for place, (family, (row_ids, row_positions, row_branch)) in enumerate(zip(families, rows, strict=True)):
         length = len(row_ids)
@@ -65,8 +68,10 @@ def branched(families: Sequence[Family], pad_id: int) -> Branched:
             tokens.append(one.input_ids[labelled])
             owner.append(np.full(len(labelled), number))
             number, start = number + 1, start + one.length - family.shared
+            last.append(place * width + (start if one.length > family.shared else family.shared) - 1)
     all_before, all_tokens, all_owners = (np.concatenate(parts).astype(np.int64) for parts in (before, tokens, owner))
-    return Branched(ids, positions, branch, all_before, all_tokens, all_owners, number)
+    ends = np.array(last, dtype=np.int64)
+    return Branched(ids, positions, branch, all_before, all_tokens, all_owners, ends, number)
 
 
 def _row(family: Family) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:

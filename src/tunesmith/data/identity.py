@@ -72,6 +72,8 @@ def content(row: Row) -> dict[str, Any]:
             found[name] = _as_in_a_table(value)
         elif isinstance(value, Message):
             found[name] = turn(value)
+        elif name == "messages" and not value:
+            continue  # of a text that is no conversation
         elif isinstance(value, tuple):
             found[name] = [turn(item) if isinstance(item, Message) else item for item in value]
         elif value is not None and name != "origin":

@@ -28,7 +28,7 @@ def better(row: Row) -> Example:
     if isinstance(row, Prompt):
         return _example(row, (*row.messages, NOTHING))
     if isinstance(row, Text):
-        return _example(row, (Message(role="user", content=row.text), NOTHING))
+        return _example(row, (*(row.messages or (Message(role="user", content=row.text),)), NOTHING))
     return row
 
 
@@ -49,10 +49,10 @@ def parted(row: Row, example: Example) -> Row:
     if isinstance(row, Prompt):
         return row.model_copy(update={"messages": turns[:-1], "tools": tools})
     if isinstance(row, Text):
-        return row.model_copy(update={"text": turns[0].content or ""})
+        said = {"messages": turns[:-1], "tools": tools} if row.messages else {"text": turns[0].content or ""}
+        return row.model_copy(update=said)
     return example
 
 
 def _example(row: Preference | Labelled | Prompt | Text, turns: tuple[Message, ...]) -> Example:
-    tools = None if isinstance(row, Text) else row.tools
-    return Example.model_construct(messages=turns, tools=tools, metadata={}, origin=row.origin)
+    return Example.model_construct(messages=turns, tools=row.tools, metadata={}, origin=row.origin)

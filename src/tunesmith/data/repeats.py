@@ -243,11 +243,11 @@ def benchmark(path: Path) -> tuple[list[Held], FileFacts]:
 
 def _asked(row: Row) -> str:
     """What a row of any kind asks."""
-    if isinstance(row, Text):
+    if isinstance(row, Text) and not row.messages:
         return row.text
     if isinstance(row, Example):
         return prompt_text(row)
-    messages = row.messages if isinstance(row, Prompt) else row.prompt
+    messages = row.messages if isinstance(row, Prompt | Text) else row.prompt
     return _text(messages)
 
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ..core.messages import Example, Message
+from ..core.messages import Example, Message, Text
 from .escape import Escape, Guarded
 
 PLAIN_TEMPLATE = (
@@ -121,6 +121,16 @@ def render_prompt(tokenizer: Tokenizer, messages: Sequence[Message], tools: Any)
     return _unmarked(shown, Rendered(text, _spans(tokenizer, shown.messages, shown.tools, text, learned=False)))
 
 
+def render_text(tokenizer: Tokenizer, text: Text, escape: Escape) -> Rendered:
+    """A document: the text as it stands, or the whole conversation, cut where answers begin and end as it is served."""
+    turns = text.messages or (Message(role="user", content=text.text),)
+    shown = escape.guard(turns, text.tools)
+    if not text.messages:
+        return _unmarked(shown, Rendered(shown.messages[0].content or "", ()))
+    whole = render(tokenizer, shown.messages, shown.tools)
+    return _unmarked(shown, Rendered(whole, _spans(tokenizer, shown.messages, shown.tools, whole, learned=False)))
+
+
 def escape_for(tokenizer: Tokenizer) -> Escape:
     """What keeps contents from becoming this tokenizer's special tokens."""
     return Escape(special_tokens(tokenizer).values())
@@ -153,6 +163,15 @@ def piece_of(example: Example, index: int) -> Example:
     """The row up to turn `index`, which alone carries weight."""
     earlier = [m.model_copy(update={"weight": 0.0}) if m.learned else m for m in example.messages[:index]]
     return example.model_copy(update={"messages": (*earlier, example.messages[index])})
+
+
+def learning_last(example: Example) -> Example:
+    """The row with weight on the last of its learned turns alone."""
+    learned = [index for index, message in enumerate(example.messages) if message.learned]
+    if len(learned) < 2:
+        return example
+    piece = piece_of(example, learned[-1])
+    return piece.model_copy(update={"messages": (*piece.messages, *example.messages[learned[-1] + 1 :])})
 
 
 def _render_piece(tokenizer: Tokenizer, piece: Example, escape: Escape) -> Rendered:

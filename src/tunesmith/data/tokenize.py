@@ -77,7 +77,7 @@ def encode(tokenizer: Tokenizer, examples: Sequence[Example]) -> list[Encoded | 
             rendered.append(render_example(tokenizer, example, escape))
         except TemplateError as error:
             rendered.append(error)
-    whole = iter(_tokens(tokenizer, [r for r in rendered if isinstance(r, Rendered)]))
+    whole = iter(encode_rendered(tokenizer, [r for r in rendered if isinstance(r, Rendered)]))
     return [r if isinstance(r, TemplateError) else next(whole) for r in rendered]
 
 
@@ -88,7 +88,7 @@ def encode_rows(
     rows, escape = iter(examples), escape_for(tokenizer)
     while some := list(islice(rows, portion)):
         shown = [_shown(tokenizer, example, escape) for example in some]
-        encoded = iter(_tokens(tokenizer, _all_rendered(shown)))
+        encoded = iter(encode_rendered(tokenizer, _all_rendered(shown)))
         for example, row in zip(some, shown, strict=True):
             yield example, row if isinstance(row, TemplateError) else [(piece, next(encoded)) for piece, _ in row]
 
@@ -117,7 +117,7 @@ def _all_rendered(shown: Sequence[_Shown]) -> list[Rendered]:
 
 def encode_prompt(tokenizer: Tokenizer, messages: Sequence[Message], tools: Any = None) -> list[int]:
     """Token ids of what the model is given before it answers."""
-    [encoded] = _tokens(tokenizer, [render_prompt(tokenizer, messages, tools)])
+    [encoded] = encode_rendered(tokenizer, [render_prompt(tokenizer, messages, tools)])
     ids: list[int] = encoded.input_ids.tolist()
     return ids
 
@@ -143,8 +143,8 @@ def encode_text(tokenizer: Tokenizer, text: str) -> Encoded:
     return Encoded(np.array(ids, dtype=np.int32), weight)
 
 
-def _tokens(tokenizer: Tokenizer, rendered: Sequence[Rendered]) -> list[Encoded]:
-    """Tokenize all pieces of all texts in one call, then put each text's pieces together again."""
+def encode_rendered(tokenizer: Tokenizer, rendered: Sequence[Rendered]) -> list[Encoded]:
+    """The tokens of texts, weighted by their spans: all pieces in one call, then each put together again."""
     pieces: list[str] = []
     weights: list[list[float]] = []
     for one in rendered:

@@ -75,16 +75,16 @@ def _without_metadata(row: Row) -> bytes:
 
 
 def _prompt(row: Row) -> bytes:
-    if isinstance(row, Text):
+    if isinstance(row, Text) and not row.messages:
         return row.text.encode("utf-8", "surrogatepass")
     return prompt_key(_before(row)).encode("utf-8", "surrogatepass")
 
 
-def _before(row: Example | Preference | Labelled | Prompt) -> tuple[Message, ...]:
-    """The turns to which the row gives, or waits for, an answer."""
+def _before(row: Row) -> tuple[Message, ...]:
+    """The turns to which the row gives, or waits for, an answer; of a text that is a conversation all of them."""
     if isinstance(row, Example):
         return row.prompt()
-    return row.messages if isinstance(row, Prompt) else row.prompt
+    return row.messages if isinstance(row, Prompt | Text) else row.prompt
 
 
 def differences(a: Row, b: Row) -> dict[str, tuple[str, str]]:
@@ -99,7 +99,7 @@ def differences(a: Row, b: Row) -> dict[str, tuple[str, str]]:
 
 def _parts(row: Row) -> dict[str, str]:
     """The row's parts as text, each key of its metadata one of them."""
-    parts = {"text": row.text} if isinstance(row, Text) else {"prompt": _told(_before(row))}
+    parts = {"text": row.text} if isinstance(row, Text) and not row.messages else {"prompt": _told(_before(row))}
     if isinstance(row, Example):
         behind = row.messages[len(row.prompt()) :]
         parts["answer"] = (behind[0].content or "") if _plain(behind) else _told(behind)
@@ -107,7 +107,7 @@ def _parts(row: Row) -> dict[str, str]:
         parts |= {"chosen": _told(row.chosen), "rejected": _told(row.rejected)}
     elif isinstance(row, Labelled):
         parts |= {"answer": _told((row.answer,)), "label": _json(row.label)}
-    if not isinstance(row, Text):
+    if "text" not in parts:
         parts["tools"] = _json(row.tools) if row.tools is not None else ""
     name = _extras(row)
     return parts | {f"{name}.{key}": _json(value) for key, value in identity.content(row)[name].items()}
@@ -125,7 +125,7 @@ def _exact(row: Row) -> str:
 def outline(row: Row) -> list[str]:
     """What is asked last and what is answered, or the text itself: enough to know a row by."""
     parts = _parts(row)
-    asked = "" if isinstance(row, Text) else next((m.content for m in reversed(_before(row)) if m.content), "")
+    asked = next((m.content for m in reversed(_before(row)) if m.content), "")
     return [text for text in (asked, *(parts.get(name) for name in ("text", "answer", "chosen"))) if text]
 
 

@@ -7,21 +7,24 @@ encoder-decoder, a model whose layers are recurrent or heed no such mask) is ask
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data.batch import collate
 from ..data.branches import PADDING, TRUNK, Family, branched
 from ..models.head import labelled, logits_where, without_router_loss
+from ..models.pooling import pooled
 from ..models.targets import is_encoder_decoder
 
 PROBE_DIFFERENCE = 0.05
-"""Of a sequence's log-probability per token between both ways; bf16 rounds by less, a mask unheeded differs by more."""
+"""Between both ways, of a sequence's log-probability per token, or of a hidden state relative to its length; bf16
+rounds by less, a mask unheeded differs by more."""
 
 
 class Sequences(Protocol):
@@ -29,6 +32,9 @@ class Sequences(Protocol):
 
     def logprobs(self, model: Any) -> tuple[Tensor, Tensor]:
         """(log-probability of each sequence's labelled tokens, summed, in nats; their number), both [S], in float32."""
+
+    def ends(self, model: Any) -> tuple[dict[str, Any], Tensor]:
+        """(what the model is called with, where each sequence ends: places [S] in the flattened [B, L])."""
 
 
 def sequences(families: Sequence[Family], pad_id: int, device: torch.device, *, share: bool) -> Sequences:
@@ -56,6 +62,13 @@ class Apart:
         said = labelled(model, self.input_ids_SL, self.attention_mask_SL, self.loss_weight_SL)
         return _summed(-said.losses(), said.owner_N, len(self.input_ids_SL))
 
+    def ends(self, model: Any) -> tuple[dict[str, Any], Tensor]:
+        """See `Sequences`."""
+        rows, length = self.attention_mask_SL.shape
+        first_S = torch.arange(rows, device=self.input_ids_SL.device) * length
+        inputs = {"input_ids": self.input_ids_SL, "attention_mask": self.attention_mask_SL}
+        return inputs, first_S + self.attention_mask_SL.sum(1) - 1
+
 
 @dataclass(frozen=True)
 class Together:
@@ -67,49 +80,77 @@ class Together:
     before_M: Tensor
     tokens_M: Tensor
     owner_M: Tensor
+    last_S: Tensor
     count: int
 
     @staticmethod
     def of(families: Sequence[Family], pad_id: int, device: torch.device) -> Together:
         """Padded on the right."""
         made = branched(families, pad_id)
-        ids_BL, positions_BL, branch_BL, before_M, tokens_M, owner_M = (
+        ids_BL, positions_BL, branch_BL, before_M, tokens_M, owner_M, last_S = (
             torch.from_numpy(array).to(device)
-            for array in (made.input_ids, made.positions, made.branch, made.before, made.tokens, made.owner)
+            for array in (made.input_ids, made.positions, made.branch, made.before, made.tokens, made.owner, made.last)
         )
-        return Together(ids_BL, positions_BL, branch_BL, before_M, tokens_M, owner_M, made.count)
+        return Together(ids_BL, positions_BL, branch_BL, before_M, tokens_M, owner_M, last_S, made.count)
 
     def logprobs(self, model: Any) -> tuple[Tensor, Tensor]:
         """See `Sequences`."""
         asked_N, pick_M = torch.unique(self.before_M, return_inverse=True)  # branches begin behind the same token
         wanted_BL = torch.zeros_like(self.input_ids_BL, dtype=torch.bool)
         wanted_BL.view(-1)[asked_N] = True
-        mask = _mask(model, self.positions_BL, self.branch_BL)
-        inputs = {"input_ids": self.input_ids_BL, "position_ids": self.positions_BL, "attention_mask": mask}
-        logits_NV = logits_where(model, inputs | without_router_loss(model), wanted_BL)
+        logits_NV = logits_where(model, self._inputs(model) | without_router_loss(model), wanted_BL)
         normal_N = logits_NV.float().logsumexp(-1)
         logp_M = logits_NV[pick_M, self.tokens_M].float() - normal_N[pick_M]
         return _summed(logp_M, self.owner_M, self.count)
 
+    def ends(self, model: Any) -> tuple[dict[str, Any], Tensor]:
+        """See `Sequences`."""
+        return self._inputs(model), self.last_S
+
+    def _inputs(self, model: Any) -> dict[str, Any]:
+        mask = _mask(model, self.positions_BL, self.branch_BL)
+        return {"input_ids": self.input_ids_BL, "position_ids": self.positions_BL, "attention_mask": mask}
+
 
 def can_share(model: Any, example: Family, pad_id: int) -> bool:
     """Whether the model gives the same log-probabilities for sequences in one row as for each by itself."""
-    if is_encoder_decoder(model):
+    found = both_ways(model, example, pad_id, lambda some: some.logprobs(model)[0])
+    if found is None:
         return False
+    lengths = np.array([one.labelled for one in example.sequences])
+    return bool((np.abs(found[0] - found[1]) / lengths < PROBE_DIFFERENCE).all())
+
+
+def both_ways(
+    model: Any, example: Family, pad_id: int, ask: Callable[[Sequences], Tensor]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+    """What the model says of sequences in one row, and of each by itself; None where it takes no such row."""
+    if is_encoder_decoder(model):
+        return None
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
     try:
         with torch.no_grad():
-            found = [
-                sequences([example], pad_id, device, share=share).logprobs(model)[0].cpu().numpy()
-                for share in (True, False)
-            ]
+            together, apart = (
+                ask(sequences([example], pad_id, device, share=share)).float().cpu().numpy() for share in (True, False)
+            )
     except (TypeError, ValueError, RuntimeError, KeyError, AttributeError):  # a model that takes no such mask or places
-        return False
+        return None
     finally:
         model.train(was_training)
-    lengths = np.array([one.labelled for one in example.sequences])
-    return bool((np.abs(found[0] - found[1]) / lengths < PROBE_DIFFERENCE).all())
+    return together, apart
+
+
+def can_share_ends(model: Any, example: Family, pad_id: int) -> bool:
+    """Whether a model with another head than the vocabulary's reads sequences in one row as it reads each by itself.
+
+    Told by the hidden states that the head reads, for a new head says the same of everything.
+    """
+    found = both_ways(model, example, pad_id, lambda some: pooled(model, *some.ends(model)))
+    if found is None:
+        return False
+    together, apart = found
+    return bool((np.linalg.norm(together - apart, axis=1) < PROBE_DIFFERENCE * np.linalg.norm(apart, axis=1)).all())
 
 
 def _mask(model: Any, positions_BL: Tensor, branch_BL: Tensor) -> Tensor | dict[str, Tensor]:

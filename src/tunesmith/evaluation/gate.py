@@ -31,14 +31,17 @@ class Verdict:
         return all(reason.ok for reason in self.reasons)
 
 
-def judge(gate: GateSpec, metrics: Sequence[MetricResult], forgetting: Forgetting) -> Verdict:
-    """Hold the figures against the gate. Bounds are the lower ends of 95 % intervals of the improvement."""
+def judge(gate: GateSpec, metrics: Sequence[MetricResult], forgetting: Forgetting | None) -> Verdict:
+    """Hold the figures against the gate. Bounds are the lower ends of 95 % intervals of the improvement.
+
+    `forgetting` is None where it cannot be measured; the gate must not ask for it then.
+    """
     by_name = {m.name: m for m in metrics}
     if gate.require is None:
         reasons = [_better(metrics[0])]
     else:
         reasons = [_required(by_name, name, least) for name, least in gate.require.items()]
-    if gate.max_forgetting is not None:
+    if gate.max_forgetting is not None and forgetting:
         reasons.append(_forgetting(forgetting, gate.max_forgetting))
     return Verdict(reasons)
 

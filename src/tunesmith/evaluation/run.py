@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.messages import Example, spoken
+from ..data.packing import learned, pieces
 from ..data.tokenize import Encoded, encode_prompt
 from ..engine.evaluate import row_losses
 from ..inference.generate import Sampling, generate
@@ -63,6 +64,18 @@ def answer_rows(
     scored = score_rows(model, test.encoded, pad_id=tokenizer.pad_token_id, number_type=number_type)
     texts = [spoken(tokenizer.decode(a.token_ids, skip_special_tokens=True)).strip() for a in answers]
     return replace(scored, texts=texts, finished=[a.finish_reason == "stop" for a in answers])
+
+
+def score_documents(
+    model: Any, documents: Sequence[Encoded], *, limit: int, pad_id: int, number_type: str
+) -> Answers:  # fmt: skip
+    """The losses of whole documents, those longer than `limit` tokens in pieces that each begin anew."""
+    parts = [[learned(piece) for piece in pieces(one.input_ids, limit)] for one in documents]
+    owner = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    sums, counts = row_losses(model, [one for part in parts for one in part], pad_id=pad_id, number_type=number_type)
+    total = np.bincount(owner, sums, len(parts)).astype(np.float64)
+    tokens = np.bincount(owner, counts, len(parts)).astype(np.int64)
+    return Answers([""] * len(parts), [False] * len(parts), total, tokens)
 
 
 def score_rows(model: Any, encoded: Sequence[Encoded], *, pad_id: int, number_type: str) -> Answers:

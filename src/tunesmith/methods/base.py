@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,3 +78,14 @@ class Method(Objective, Protocol):
 
     def compared(self, base: Figures, tuned: Figures) -> dict[str, tuple[Scores, Scores]]:
         """The measures of base and tuned model on each row, by name, from what `held_out` gave of both."""
+
+
+@runtime_checkable
+class Heading(Method, Protocol):
+    """A method whose model has another head than the vocabulary's, and so writes no answers.
+
+    Its `held_out` figures hold `loss`: of each test row, in nats, without what only training adds.
+    """
+
+    def said(self, figures: Figures) -> list[str]:
+        """What the model says of each test row, in words, from what `held_out` gave."""

@@ -60,7 +60,7 @@ def first_layers(base: str, n: int, out: Path) -> Path:
 def _config(base: Base, n: int) -> dict[str, Any]:
     """The base's config with `n` layers."""
     config = base.config()
-    owner = next((part for part in (config, config.get("text_config") or {}) if _count(part)), config)
+    owner = config if _count(config) else config.get("text_config") or {}
     counted = _count(owner)
     if counted is None or base.encoder_decoder or "vision_config" in config:
         raise ContentError(

@@ -32,15 +32,25 @@ class Labelled:
     """A mixture of experts' load-balancing term, its coefficient included: what transformers adds to the mean loss of
     this batch. None where the base's config.json does not ask for it with `output_router_logits`."""
 
-    def losses(self) -> Tensor:
-        """Cross entropy of each token, in nats, computed in float32."""
-        return F.cross_entropy(self.logits_NV.float(), self.tokens_N, reduction="none")
+    def losses(self, smoothing: float = 0.0) -> Tensor:
+        """Cross entropy of each token, in nats, computed in float32; `smoothing` is the target's share that goes to all
+        tokens of the vocabulary alike."""
+        return F.cross_entropy(self.logits_NV.float(), self.tokens_N, reduction="none", label_smoothing=smoothing)
 
 
 def labelled(model: Any, input_ids_BL: Tensor, attention_mask_BL: Tensor, loss_weight_BL: Tensor) -> Labelled:
     """Run a batch, padded on the right, through a model of either kind; `models.targets` says what each is asked."""
     asked = targets(model, input_ids_BL, attention_mask_BL, loss_weight_BL)
     output = _forward(model, asked.inputs, asked.wanted_RT)
+    logits_NV = output.logits.squeeze(0)
+    return Labelled(logits_NV, asked.tokens_N, asked.weight_N, asked.owner_N, _router_loss(model, output))
+
+
+def labelled_packed(model: Any, input_ids_BL: Tensor, positions_BL: Tensor, loss_weight_BL: Tensor) -> Labelled:
+    """Run a batch of rows of several sequences through a decoder. Positions begin at 0 in each, and its first token
+    has no weight; padding is a sequence too. A router's loss counts padding, of which such rows have little."""
+    asked = targets(model, input_ids_BL, torch.ones_like(input_ids_BL), loss_weight_BL)
+    output = _forward(model, {"input_ids": input_ids_BL, "position_ids": positions_BL}, asked.wanted_RT)
     logits_NV = output.logits.squeeze(0)
     return Labelled(logits_NV, asked.tokens_N, asked.weight_N, asked.owner_N, _router_loss(model, output))
 

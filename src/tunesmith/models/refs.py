@@ -17,6 +17,10 @@ _TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "chat_template.ji
                     "chat_template.json"]  # fmt: skip
 
 
+FRESH = "from-scratch.json"
+"""In the folder of a base with random weights: what it was made of. No trained model has it."""
+
+
 @dataclass(frozen=True)
 class Base:
     """A base model's name as given, and the folder that holds it."""
@@ -42,6 +46,11 @@ class Base:
             if isinstance(config.get(key), int):
                 return int(config[key])
         return None
+
+    @property
+    def untrained(self) -> bool:
+        """Whether its weights are random: `tunesmith init --from-scratch` made it."""
+        return (self.folder / FRESH).is_file()
 
     @property
     def encoder_decoder(self) -> bool:

@@ -11,12 +11,15 @@ from typing import Any
 import torch
 
 from ..adapters.base import Adapter
+from ..adapters.headed import Headed
 from ..core.errors import MissingError
 from ..data.template import PLAIN_TEMPLATE
+from ..data.tokenize import end_of_turn_id
 from ..engine import memory, precision
 from ..inference.stops import stop_ids
 from ..models import load
 from ..models.find import find
+from ..models.pooling import head_name, padding_to_name
 from ..models.refs import Base
 from ..models.tokenizer import tokenizer as load_tokenizer
 from .recipe import RunSpec
@@ -55,14 +58,19 @@ class Bench:
 
 
 def build(spec: RunSpec, base: Base, tokenizer: Any) -> Bench:
-    """Load the base and attach a fresh adapter, seeded."""
+    """Load the base, with the head that the method asks for, and attach a fresh adapter, seeded."""
     memory.keep_large_blocks()
     number_type = precision.choose(spec.training.precision)
     # Weights that are trained stay float32 and bf16 computes with them; beside a frozen base, bf16 loses nothing.
     weights = torch.float32 if spec.adapter.trains_base else precision.DTYPES[number_type]
-    adapter = spec.adapter.build()  # before the base is read: what is not installed is told at once
-    model = load.model(base, weights)
+    adapter: Adapter = spec.adapter.build()  # before the base is read: what is not installed is told at once
     torch.manual_seed(spec.seed)
+    model: Any = load.model(base, weights, spec.method.head)
+    torch.manual_seed(spec.seed)
+    if spec.method.head:
+        ends = (tokenizer.eos_token_id, end_of_turn_id(tokenizer))
+        model.config.get_text_config().pad_token_id = padding_to_name(int(tokenizer.pad_token_id), ends)
+        adapter = Headed(adapter, str(head_name(model)))
     adapter.attach(model)
     taken = spec.adapter.virtual_tokens()
     return Bench(base, model, adapter, tokenizer, number_type, stop_ids(model, tokenizer), taken)

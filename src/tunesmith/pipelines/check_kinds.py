@@ -21,6 +21,7 @@ from ..data.audit import Audit, Finding, TokenFacts
 from ..data.check_privacy import personal_data
 from ..data.config import SourceSpec
 from ..data.diversity import DiversityLook
+from ..data.documents import encode_document
 from ..data.fitting import LongPolicy, too_long
 from ..data.keys import Keys, overlapping
 from ..data.kinds import better, joined, worse
@@ -30,7 +31,7 @@ from ..data.load import METHODS, Loaded
 from ..data.quality import quality
 from ..data.rows import Joined, Mapped
 from ..data.template import TemplateError
-from ..data.tokenize import Encoded, encode, encode_prompt, encode_text
+from ..data.tokenize import Encoded, encode, encode_prompt
 from ..data.tokens import Sizes
 from .recipe import RunSpec
 
@@ -97,7 +98,7 @@ def audit_kind(
 def parts(row: Row, tokenizer: Any) -> list[Part]:
     """The row's sequences as tokens. TemplateError where the base's template cannot show it."""
     if isinstance(row, Text):
-        return [Part("", encode_text(tokenizer, row.text))]
+        return [Part("", encode_document(tokenizer, row))]
     if isinstance(row, Prompt):
         ids = np.array(encode_prompt(tokenizer, row.messages, row.tools), dtype=np.int32)
         return [Part("", Encoded(ids, np.zeros(len(ids), dtype=np.float32)))]

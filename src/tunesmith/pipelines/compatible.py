@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from ..core.errors import ContentError
+from ..data.curriculum import BASE_LOSS
 from ..evaluation.metrics import named
+from ..methods.classify.config import ClassifySpec
+from ..methods.pretrain.config import PretrainSpec
+from ..methods.reward.config import RewardSpec
 from ..models.refs import Base
 from .recipe import RunSpec
 
@@ -14,6 +18,13 @@ def require(spec: RunSpec, base: Base) -> None:
     _adapter_and_devices(spec)
     _adapter_and_base(spec, base)
     _rehearsal(spec, base)
+    _head(spec)
+    _untrained(spec, base)
+    if isinstance(spec.method, PretrainSpec) and base.encoder_decoder:
+        raise ContentError(
+            f"pre-training needs a base that writes text by itself: '{spec.base}' is an encoder-decoder",
+            mend="use a decoder, or method: {type: sft} on questions and answers",
+        )
     stopping = spec.training.early_stopping
     if stopping and stopping.metric not in ("loss", *spec.method.figures):
         named(stopping.metric, where="training.early_stopping.metric")
@@ -62,6 +73,22 @@ def _adapter_and_base(spec: RunSpec, base: Base) -> None:
         )
 
 
+def _untrained(spec: RunSpec, base: Base) -> None:
+    """ContentError for a base with random weights that are not all to be trained on text."""
+    if not base.untrained:
+        return
+    if not isinstance(spec.method, PretrainSpec):
+        raise ContentError(
+            f"base '{spec.base}' is untrained: it knows no word yet", where="method",
+            mend="pre-train it first: method: {type: pretrain}, adapter: {type: full}; then take that run's model/",
+        )  # fmt: skip
+    if spec.adapter.type != "full":
+        raise ContentError(
+            f"base '{spec.base}' is untrained, and adapter: {{type: {spec.adapter.type}}} would leave it so",
+            where="adapter", mend="use adapter: {type: full}",
+        )  # fmt: skip
+
+
 def _rehearsal(spec: RunSpec, base: Base) -> None:
     if not getattr(spec.method, "rehearsal", None):
         return
@@ -75,3 +102,21 @@ def _rehearsal(spec: RunSpec, base: Base) -> None:
             f"method.rehearsal needs a base that writes text by itself: '{spec.base}' is an encoder-decoder",
             mend="leave method.rehearsal out and mix in general rows (data.train)",
         )
+
+
+def _head(spec: RunSpec) -> None:
+    """What a model without a vocabulary head cannot do."""
+    if not isinstance(spec.method, RewardSpec | ClassifySpec):
+        return
+    if spec.adapter.virtual_tokens():
+        raise ContentError(
+            f"adapter: {{type: {spec.adapter.type}}} does not go with method '{spec.method.type}'",
+            why="PEFT's folders of virtual tokens have no place for a new head",
+            mend="use adapter: {type: lora} or {type: ia3}",
+        )
+    if spec.data.curriculum and spec.data.curriculum.by == BASE_LOSS:
+        raise ContentError(
+            f"data.curriculum.by: {BASE_LOSS} asks the base for the loss of each answer, which method "
+            f"'{spec.method.type}' does not compute",
+            where="data.curriculum.by", mend="order the rows by something else",
+        )  # fmt: skip

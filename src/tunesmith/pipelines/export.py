@@ -12,11 +12,15 @@ import torch
 
 from ..core import files
 from ..core.errors import ConflictError, ContentError, TunesmithError
+from ..data.branches import Family
 from ..data.tokenize import Encoded
+from ..engine.branches import sequences
 from ..evaluation.forgetting import general_rows, scored
 from ..models import load
 from ..models.find import find
 from ..models.head import labelled
+from ..models.pooling import head_name
+from ..models.pooling import scored as head_scores
 from . import bench as benches
 from .rundir import RunDir
 
@@ -64,7 +68,7 @@ def merged(path: Path, out: Path, *, dtype: str) -> Parity:
         with files.writing(out):
             bench.model.to(getattr(torch, dtype)).save_pretrained(temporary)
             bench.tokenizer.save_pretrained(temporary)
-        plain = _plain(temporary)
+        plain = _plain(temporary, headed=spec.method.head is not None)
         _require_stored(bench.model, plain)
         parity = _compare(before, _logits(plain, rows))
         with files.writing(out):
@@ -82,12 +86,12 @@ def stored_dtype(path: Path) -> str:
     return name if name in DTYPES else "float32"
 
 
-def _plain(folder: Path) -> Any:
-    return load.from_folder(folder, torch.float32).to(load.device()).eval()
+def _plain(folder: Path, *, headed: bool) -> Any:
+    return load.from_folder(folder, torch.float32, headed=headed).to(load.device()).eval()
 
 
 def _logits(model: Any, rows: list[Encoded]) -> list[torch.Tensor]:
-    """For each text, the logits [tokens, vocabulary] that it is scored by."""
+    """For each text, the logits [tokens, vocabulary] that it is scored by; of another head [1, labels]."""
     device = next(model.parameters()).device
     with torch.inference_mode():
         return [_of_one(model, row, device).float().cpu() for row in rows]
@@ -95,6 +99,8 @@ def _logits(model: Any, rows: list[Encoded]) -> list[torch.Tensor]:
 
 def _of_one(model: Any, row: Encoded, device: torch.device) -> torch.Tensor:
     ids_BL = torch.tensor(row.input_ids, dtype=torch.long, device=device).unsqueeze(0)
+    if head_name(model):
+        return head_scores(model, *sequences([Family((row,), 0)], 0, device, share=False).ends(model))
     weight_BL = torch.tensor(row.loss_weight, device=device).unsqueeze(0)
     return labelled(model, ids_BL, torch.ones_like(ids_BL), weight_BL).logits_NV
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from ..data.rows import Joined, Mapped, RowStore, pick
 from ..data.source import rows as source_rows
 from ..data.split import split_off
 from ..data.supervision import Prompts
-from ..data.template import PLAIN_TEMPLATE
+from ..data.template import PLAIN_TEMPLATE, learning_last
 from ..data.tokenize import Encoded, encode_rows
 from ..data.tokens import Sizes, TokenStore
 from ..data.tokens import fingerprint as tokens_fingerprint
@@ -43,12 +43,17 @@ from ..engine.steps import DEFAULT_BATCH_SIZE, Steps
 from ..evaluation import gate
 from ..evaluation.compare import LOWER_IS_BETTER, resolve_metrics
 from ..evaluation.metrics import Metric
+from ..methods.classify.config import ClassifySpec
 from ..methods.distill.config import DistillSpec
 from ..methods.distill.teacher import fingerprint, require_fit
+from ..methods.reward.config import RewardSpec
+from ..methods.sft.config import SftSpec
 from ..models.find import find
 from ..models.refs import Base
+from ..models.scratch.config import learning_rate
+from ..models.size import Size
 from ..models.tokenizer import tokenizer as load_tokenizer
-from . import compatible, prepare_kinds
+from . import compatible, prepare_heads, prepare_kinds
 from .encoding import Encoding, Shown
 from .recipe import RunSpec
 from .sift import Training, sift
@@ -56,6 +61,11 @@ from .sift import Training, sift
 LONGEST_AUTO = 4096
 _NEWER = ("near_threshold", "near_duplicates", "on_near_overlap", "split", "cap_per_label", "names")
 """Keys whose defaults change no row of the runs that were made before there were such keys."""
+
+
+def _held_up(row: Any) -> Example:
+    """The row with the answer that it holds up, and what it says besides."""
+    return better(row).model_copy(update={"metadata": row.metadata})
 
 
 @dataclass(frozen=True)
@@ -72,7 +82,7 @@ class Rows:
     def conversations(self) -> Sequence[Example]:
         """The rows as conversations that end in the answer they hold up."""
         supervised = not len(self.examples) or isinstance(self.examples[0], Example)
-        return self.examples if supervised else Mapped(self.examples, better)
+        return self.examples if supervised else Mapped(self.examples, _held_up)
 
     def pick(self, indices: Sequence[int]) -> Rows:
         """Some of the rows."""
@@ -141,15 +151,29 @@ def prepare(
     workbench = _Preparation(spec, base, tokenizer, folder, keep_tokens, reader, sink, date)
     workbench.audit.findings += remarks
     train, repeats, validation, test = workbench.rows()
-    metrics = resolve_metrics(spec.evaluation, [e.answer() for e in test.examples])
-    gate.check_names(spec.gate, [*(m.name for m in metrics), *sorted(LOWER_IS_BETTER)])
-    names = [metric.name for metric in metrics]
-    resolved = _resolve(spec, workbench.max_length, train, repeats, test, names, workbench.curriculum)
+    if isinstance(spec.method, ClassifySpec):
+        spec, (train, validation, test) = _classes(spec, spec.method, (train, validation, test), workbench.audit)
+        metrics, names = [], [*prepare_heads.measured(spec.evaluation, spec.method.measures, spec.method.type)]
+    else:
+        metrics = resolve_metrics(spec.evaluation, [e.answer() for e in test.examples])
+        names = [metric.name for metric in metrics]
+    gate.check_names(spec.gate, [*names, *sorted(LOWER_IS_BETTER)])
+    resolved = _resolve(spec, base, workbench.max_length, train, repeats, test, names, workbench.curriculum)
     return Prepared(
         resolved, base, tokenizer, train, repeats, validation, test, metrics, workbench.audit,
         _fingerprint(workbench.audit, resolved.data, spec.seed), workbench.curriculum,
         tokens_fingerprint=tokens_fingerprint(train.encoded) if keep_tokens else "", teacher=teacher,
     )  # fmt: skip
+
+
+def _classes(spec: RunSpec, method: ClassifySpec, parts: Sequence[Rows], audit: Audit) -> tuple[RunSpec, list[Rows]]:
+    """The recipe with its labels, and the rows of training, validation and test as classes."""
+    known = prepare_heads.with_labels(method, parts[0].examples, audit)
+    made = []
+    for role, rows in zip(("train", "validation", "test"), parts, strict=True):
+        items, sizes = prepare_heads.classes(rows.examples, rows.encoded, known.labels, role, audit)
+        made.append(Rows(rows.examples, items, sizes))
+    return spec.model_copy(update={"method": known, "gate": prepare_heads.gate(spec.gate)}), made
 
 
 def _other_kind(
@@ -163,9 +187,17 @@ def _other_kind(
         Rows(part.rows, part.made.items, part.made.sizes) for part in (ready.train, ready.validation, ready.test)
     )
     names, metrics = prepare_kinds.measured(spec.evaluation, spec.method.measures, ready.kind)
+    if isinstance(spec.method, RewardSpec):
+        method = spec.method
+        names, metrics = prepare_heads.measured(spec.evaluation, method.measures, method.type), []
+        train, validation = (
+            replace(rows, encoded=prepare_heads.with_margins(method, rows.examples, rows.encoded))
+            for rows in (train, validation)
+        )
+        spec = spec.model_copy(update={"gate": prepare_heads.gate(spec.gate)})
     gate.check_names(spec.gate, [*names, *sorted(LOWER_IS_BETTER)])
     repeats = ready.train.made.repeats
-    resolved = _resolve(spec, limit, train, repeats, test, names, ready.order)
+    resolved = _resolve(spec, base, limit, train, repeats, test, names, ready.order)
     return Prepared(
         resolved, base, tokenizer, train, repeats, validation, test, metrics, ready.audit,
         _fingerprint(ready.audit, resolved.data, spec.seed), ready.order, ready.kind, ready.train.counts,
@@ -283,7 +315,8 @@ class _Preparation:
         with stage(self.sink, "personal data"):
             examples, findings = self.privacy.apply(loaded.require_supervised(), train=role == "train")
         self.audit.findings += findings
-        return examples
+        last = isinstance(self.spec.method, SftSpec) and self.spec.method.learn == "last"
+        return Mapped(examples, learning_last) if last else examples
 
     def _held_out(self, train: Sequence[Example], kept: list[int], share: float) -> tuple[list[int], list[int]]:
         """Places in `kept` of (training, validation) rows; all pieces of an unrolled row go to the same side."""
@@ -366,7 +399,7 @@ def length_limit(spec: RunSpec, base: Base) -> int:
 
 
 def _resolve(
-    spec: RunSpec, max_length: int, train: Rows, repeats: list[int], test: Rows, names: Sequence[str],
+    spec: RunSpec, base: Base, max_length: int, train: Rows, repeats: list[int], test: Rows, names: Sequence[str],
     order: Curriculum | None,
 ) -> RunSpec:  # fmt: skip
     """Replace every "auto" but the precision, which depends on the machine and is chosen where the model is loaded."""
@@ -375,7 +408,7 @@ def _resolve(
     if training.batch_size is None and training.batch_tokens is None:
         update["batch_size"] = DEFAULT_BATCH_SIZE
     if training.learning_rate == "auto":
-        update["learning_rate"] = spec.adapter.auto_rate
+        update["learning_rate"] = learning_rate(Size.of(base).body) if base.untrained else spec.adapter.auto_rate
     training = training.model_copy(update=update)
     if len(train.encoded):
         steps = Steps(train.sizes.lengths.tolist(), repeats, training, spec.seed, order)

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..core.errors import ContentError, UsageError
 from ..core.events import Sink, counted, stage
-from ..core.messages import Kind, Labelled, Preference, Row
+from ..core.messages import Kind, Labelled, Preference, Row, Text
 from ..data.answers import Judged, JudgedStore, Pair, PairStore, Sequences, encode_answers
 from ..data.audit import Audit, Finding, TokenFacts
 from ..data.batch import Item
@@ -33,26 +33,15 @@ from ..data.template import TemplateError
 from ..data.tokens import Sizes
 from ..evaluation.config import EvaluationSpec
 from ..evaluation.metrics import Metric, named
+from ..methods.pretrain.config import PretrainSpec
+from . import prepare_text
 from .check_kinds import audit_kind
+from .made import Made
 from .recipe import RunSpec
 
 _ONLY_SUPERVISED = ("cap_per_label", "names")
 """Keys of `data` that need conversations with one right answer."""
-
-
-@dataclass(frozen=True)
-class Made:
-    """Rows as a method learns them."""
-
-    items: Sequence[Item]
-    sizes: Sizes
-    """Of the items."""
-    repeats: list[int]
-    """How often each item is seen in an epoch."""
-    used: list[int]
-    """Places of the rows that the items are made of, in order."""
-    lengths: list[int]
-    """Tokens of each row used."""
+_AS_TEXT = "; or set format: text for this file, and conversations and texts are documents alike"
 
 
 class Maker(Protocol):
@@ -111,12 +100,18 @@ def require_kind(loaded: Loaded, method: str, kinds: Sequence[Kind]) -> None:
         raise ContentError(
             f"{loaded.path.name} holds rows of kind '{loaded.kind}' (format '{loaded.format}')",
             where=str(loaded.path), why=f"method '{method}' learns from {' or '.join(kinds)} rows",
-            mend=f"give such rows, or a method for these: {METHODS[loaded.kind]}; docs/reference/data-formats.md",
+            mend=f"give such rows, or a method for these: {METHODS[loaded.kind]}; docs/reference/data-formats.md"
+            + _AS_TEXT * (loaded.kind == "supervised" and "text" in kinds),
         )  # fmt: skip
 
 
 def refuse_unfitting(data: DataSpec, method: str) -> None:
     """ContentError for keys of `data` that have no meaning for this method's rows."""
+    if data.curriculum and method == "pretrain":
+        raise ContentError(
+            "data.curriculum orders rows, and documents are packed in another order", where="data.curriculum",
+            mend="take it out, or train on the easy files first: a run, then another from its model",
+        )  # fmt: skip
     given = [name for name in _ONLY_SUPERVISED if getattr(data, name)]
     given += ["personal_data"] if data.personal_data != "report" else []
     given += ["near_duplicates"] if data.near_duplicates != "report" else []
@@ -198,6 +193,19 @@ def judged(
     return _one_for_each(store, store.sizes(), counts, used.tolist())
 
 
+def texts(method: PretrainSpec, seed: int, scored: bool) -> Maker:
+    """Documents as they are learned, or as they are scored; see `Maker`. None is too long."""
+
+    def make(
+        rows: Sequence[Text], counts: Sequence[int], tokenizer: Any, limit: int, policy: LongPolicy, sink: Sink
+    ) -> Made:
+        if scored:
+            return prepare_text.whole(rows, tokenizer, method, sink)
+        return prepare_text.packed(rows, counts, tokenizer, limit, method, seed, sink)
+
+    return make
+
+
 def _one_for_each(items: Sequence[Item], sizes: Sizes, counts: Sequence[int], used: list[int]) -> Made:
     return Made(items, sizes, [counts[place] for place in used], used, sizes.lengths.tolist())
 
@@ -267,13 +275,15 @@ def ready(spec: RunSpec, tokenizer: Any, limit: int, reader: Reader, sink: Sink)
         audit = audit_kind(spec, train, test, tokenizer, limit, validation=validation, wanted=True)
     chosen = choose(spec, train, validation, test, audit)
 
-    def made(rows: Sequence[Row], counts: Sequence[int]) -> Part:
-        found = MAKERS[kind](rows, counts, tokenizer, limit, spec.data.on_long, sink)
+    def made(rows: Sequence[Row], counts: Sequence[int], *, scored: bool = False) -> Part:
+        maker = texts(spec.method, spec.seed, scored) if isinstance(spec.method, PretrainSpec) else MAKERS[kind]
+        found = maker(rows, counts, tokenizer, limit, spec.data.on_long, sink)
         return Part(found, pick(rows, found.used), [counts[place] for place in found.used])
 
     with stage(sink, "tokens"):
         trained = made(chosen.train, chosen.counts)
-        validated, tested = (made(rows, [1] * len(rows)) for rows in (chosen.validation, chosen.test))
+        validated = made(chosen.validation, [1] * len(chosen.validation))
+        tested = made(chosen.test, [1] * len(chosen.test), scored=True)
     _tell(spec, audit, trained, [chosen.sources[place] for place in trained.made.used])
     order, findings = curriculum(spec.data.curriculum, Mapped(trained.rows, better), trained.made.lengths)
     audit.findings += findings

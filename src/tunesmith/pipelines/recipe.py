@@ -16,6 +16,9 @@ from ..methods.config import MethodSpec
 from ..methods.sft.config import SftSpec
 from ..models.refs import DEFAULT
 
+_NEWER_METHOD = {"label_smoothing": 0.0, "learn": "all"}
+"""Keys of `method` that older runs did not have, with the values that change nothing."""
+
 
 class RunSpec(Spec):
     """Everything that determines a run."""
@@ -52,6 +55,9 @@ class RunSpec(Spec):
         parts["method"].pop("teacher", None)
         for name in ("guards", "devices"):
             del parts["training"][name]
+        for name, old in _NEWER_METHOD.items():
+            if parts["method"].get(name) == old:
+                del parts["method"][name]
         for name in ("lora_plus", "quantize"):  # not there in older runs
             if parts["adapter"].get(name, "") is None:
                 del parts["adapter"][name]

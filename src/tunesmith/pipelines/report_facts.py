@@ -27,6 +27,7 @@ from ..report import (
     render,
 )
 from .recipe import RunSpec
+from .report_tables import tables
 from .rundir import RunDir
 
 
@@ -52,6 +53,7 @@ def facts(run: RunDir) -> ReportFacts:
         metrics=_metrics(evaluation["metrics"]),
         slices=[_slice(s) for s in evaluation["slices"]],
         baselines=[BaselineFacts(**b) for b in evaluation["baselines"]],
+        tables=tables(evaluation),
         forgetting=_forgetting(evaluation["forgetting"]),
         overfitting=_overfitting(evaluation["overfitting"]),
         curves=LossCurves(train=train, validation=validation, kept_step=known["kept_step"]),
@@ -76,9 +78,17 @@ def facts(run: RunDir) -> ReportFacts:
 
 def next_commands(run: RunDir) -> list[tuple[str, str]]:
     """(what it does, command) for a trained run."""
+    method = run.recipe().method
+    ask = ("one answer", f"tunesmith generate {run.path} --prompt '...' --json")
+    if method.type == "reward":
+        scored = f"tunesmith.api.score_answers(Path('{run.path}'), [('prompt', 'answer')])"
+        asks = [("score answers, in Python", scored)]
+    elif method.type == "classify":
+        asks = [ask]
+    else:
+        asks = [("talk to the tuned model, /base and /both switch", f"tunesmith chat {run.path}"), ask]
     return [
-        ("talk to the tuned model, /base and /both switch", f"tunesmith chat {run.path}"),
-        ("one answer", f"tunesmith generate {run.path} --prompt '...' --json"),
+        *asks,
         ("a folder that plain transformers loads", f"tunesmith export {run.path} --to merged"),
         ("compare with another run", f"tunesmith runs {run.path} OTHER"),
     ]

@@ -12,8 +12,9 @@ from ..evaluation.forgetting import Forgetting, GeneralLoss, general_loss, gener
 from ..evaluation.gate import Verdict, judge
 from ..evaluation.metrics import Metric
 from ..evaluation.neighbour import copied_answers
-from ..evaluation.run import Answers, TestSet, answer_rows, score_rows
-from ..methods.base import Figures
+from ..evaluation.run import Answers, TestSet, answer_rows, score_documents, score_rows
+from ..methods.base import Figures, Heading
+from . import score_heads
 from .bench import Bench
 from .prepare import Prepared
 from .rundir import RunDir
@@ -24,7 +25,8 @@ class Score:
     """One model: its answers on the test rows, and its loss on the packaged general text."""
 
     answers: Answers
-    general: GeneralLoss
+    general: GeneralLoss | None
+    """None of a model that has no vocabulary head."""
     held_out: Figures
     """What the method asks of a model on the test rows."""
 
@@ -32,13 +34,24 @@ class Score:
 def score(bench: Bench, prepared: Prepared, sink: Sink) -> Score:
     """Answer the test rows greedily and measure losses, with the bench as it stands."""
     how: dict[str, Any] = {"pad_id": bench.pad_id, "number_type": bench.number_type}
-    rows = general_rows(bench.tokenizer, int(prepared.spec.training.max_length))
     method = prepared.spec.method.build()
+    if isinstance(method, Heading):
+        figures = method.held_out(bench.model, prepared.test.encoded, **how)
+        return Score(score_heads.answers(method, figures), None, figures)
+    rows = general_rows(bench.tokenizer, int(prepared.spec.training.max_length))
     return Score(
-        _answers(bench, prepared, sink) if prepared.metrics else score_rows(bench.model, prepared.references(), **how),
+        _answers(bench, prepared, sink) if prepared.metrics else _losses(bench, prepared, how),
         general_loss(bench.model, rows, **how),
         method.held_out(bench.model, prepared.test.encoded, **how),
     )
+
+
+def _losses(bench: Bench, prepared: Prepared, how: dict[str, Any]) -> Answers:
+    """Of the references alone; of texts all of each."""
+    if prepared.kind == "text":
+        limit = int(prepared.spec.training.max_length)
+        return score_documents(bench.model, prepared.test.encoded, limit=limit, **how)
+    return score_rows(bench.model, prepared.references(), **how)
 
 
 def _answers(bench: Bench, prepared: Prepared, sink: Sink) -> Answers:
@@ -58,7 +71,7 @@ def evaluate(prepared: Prepared, base: Score, tuned: Score, run: RunDir) -> Verd
         prepared.test.conversations, base.answers, tuned.answers, prepared.metrics, spec.evaluation, spec.seed,
         spec.method.build().compared(base.held_out, tuned.held_out),
     )  # fmt: skip
-    forgetting = Forgetting.between(base.general, tuned.general)
+    forgetting = Forgetting.between(base.general, tuned.general) if base.general and tuned.general else None
     verdict = judge(spec.gate, comparison.metrics, forgetting)
     facts, curves = run.read_json("run.json"), run.curves()
     stopping = spec.training.early_stopping
@@ -84,17 +97,25 @@ def evaluate(prepared: Prepared, base: Score, tuned: Score, run: RunDir) -> Verd
             "row_metric": comparison.row_metric,
             "outcomes": comparison.counts(),
             "baselines": _baselines(prepared),
-            "forgetting": vars(forgetting) | {"delta": forgetting.delta, "limit": spec.gate.max_forgetting},
+            "forgetting": _forgetting(forgetting, spec.gate.max_forgetting),
             "overfitting": vars(overfitting),
-        },
+        }
+        | score_heads.facts(prepared, base.held_out, tuned.held_out),
     )
     return verdict
+
+
+def _forgetting(found: Forgetting | None, limit: float | None) -> dict[str, Any]:
+    if found is None:
+        return {"base_loss": None, "tuned_loss": None, "rows": 0, "tokens": 0, "delta": None, "limit": None,
+                "unmeasured": score_heads.UNMEASURED}  # fmt: skip
+    return vars(found) | {"delta": found.delta, "limit": limit}
 
 
 def _baselines(prepared: Prepared) -> list[dict[str, Any]]:
     """What copying the nearest training answer would score: a test that this passes proves little. Of pairs also how
     often the longer answer is the better one."""
-    found = []
+    found = score_heads.baselines(prepared)
     if prepared.kind == "preference":
         longer = [_longer(pair.chosen.labelled, pair.rejected.labelled) for pair in prepared.test.encoded]
         share = sum(longer) / len(longer)
@@ -129,9 +150,9 @@ def _predictions(prepared: Prepared, base: Answers, tuned: Answers, comparison: 
             "index": i,
             "source": example.origin,
             "prompt": [m.template_form() for m in example.prompt()],
-            "reference": example.answer(),
-            "base": base.texts[i],
-            "tuned": tuned.texts[i],
+            "reference": None if prepared.kind == "text" else example.answer(),
+            "base": base.texts[i] if prepared.metrics else None,
+            "tuned": tuned.texts[i] if prepared.metrics else None,
             "base_score": float(comparison.base_scores[i]),
             "tuned_score": float(comparison.tuned_scores[i]),
             "base_loss": float(base_losses[i]),

@@ -34,6 +34,11 @@ class Speaker:
     def __init__(self, path: Path):
         self._run = run = RunDir.open(path)
         self.spec = run.recipe()
+        if self.spec.method.head:
+            raise ContentError(
+                f"the model of {path} writes no answers: it is {self.spec.method.wording()}",
+                mend="score answers with a reward model by api.score_answers; ask a classifier by tunesmith generate",
+            )
         self.tuned = benches.open_run(run)
         self.system_message = str(run.read_json("run.json").get("system_message") or "")
         # An adapter is switched off; a fully trained model needs its base beside it, loaded when asked for.

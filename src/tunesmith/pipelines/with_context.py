@@ -133,6 +133,11 @@ def _of_file(path: Path, name: str, key: str | None) -> Iterator[Document]:
             f"{len(loaded.problems)} of {loaded.rows} texts of {path} cannot be read", where=first.place,
             why=first.reason, mend="documents are text or Markdown files, or JSON Lines with a 'text' each",
         )  # fmt: skip
+    spoken = next((row for row in loaded.records if isinstance(row, Text) and row.messages), None)
+    if spoken:
+        raise ContentError(
+            f"{path} holds a conversation among its documents", where=spoken.origin, mend="give texts alone"
+        )
     whole = path.suffix.lower() in TEXTS
     own = dict.fromkeys((name, Path(name).name, Path(name).stem)) if whole else {}
     for record in (row for row in loaded.records if isinstance(row, Text)):

@@ -19,6 +19,7 @@ from tunesmith.report.facts import (
     RowFacts,
     SliceFacts,
     SupervisionFacts,
+    TableFacts,
     TokenFacts,
 )
 from tunesmith.report.render import render
@@ -42,6 +43,7 @@ __all__ = [
     "RowFacts",
     "SliceFacts",
     "SupervisionFacts",
+    "TableFacts",
     "TokenFacts",
     "render",
 ]

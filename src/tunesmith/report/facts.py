@@ -91,6 +91,15 @@ class BaselineFacts(Facts):
     score: float
 
 
+class TableFacts(Facts):
+    """A table that only some methods have. The first cell of a row names it; every cell is ready to be read."""
+
+    title: Text
+    note: Text
+    columns: Sequence[Text]
+    rows: Sequence[Sequence[Text]]
+
+
 class ForgettingFacts(Facts):
     """Loss on general text that is not the task, before and after (nats per token)."""
 
@@ -132,14 +141,15 @@ class LossCurves(Facts):
 
 
 class RowFacts(Facts):
-    """One test row. `source` is "file:line"; scores are of `ReportFacts.row_metric`."""
+    """One test row. `source` is "file:line"; scores are of `ReportFacts.row_metric`, higher is better: a loss has a
+    minus. None for what the row does not have: a right answer, answers of the models."""
 
     index: Count
     source: Text
     prompt: Text
-    reference: Text
-    base_answer: Text
-    tuned_answer: Text
+    reference: Text | None
+    base_answer: Text | None
+    tuned_answer: Text | None
     base_score: float
     tuned_score: float
     outcome: Outcome
@@ -300,6 +310,7 @@ class ReportFacts(Facts):
     metrics: Sequence[MetricFacts] = Field(min_length=1)
     slices: Sequence[SliceFacts] = ()
     baselines: Sequence[BaselineFacts] = ()
+    tables: Sequence[TableFacts] = ()
     forgetting: ForgettingFacts | None = None
     overfitting: OverfittingFacts | None = None
     curves: LossCurves = LossCurves()

@@ -37,13 +37,14 @@ class Passage:
 
 @dataclass(frozen=True)
 class Row:
-    """One row as shown: the fact, its clipped texts, and the numbers of its slices in the filter."""
+    """One row as shown: the fact, its clipped texts (None where there are none), and the numbers of its slices in the
+    filter."""
 
     fact: RowFacts
-    prompt: Passage
-    reference: Passage
-    base: Passage
-    tuned: Passage
+    prompt: Passage | None
+    reference: Passage | None
+    base: Passage | None
+    tuned: Passage | None
     slice_ids: str
 
 
@@ -87,21 +88,23 @@ def _row(fact: RowFacts, limit: int, numbers: Mapping[str, int]) -> Row:
     return Row(fact, prompt, reference, base, tuned, slice_ids)
 
 
-def _passage(text: str, limit: int) -> Passage:
+def _passage(text: str | None, limit: int) -> Passage | None:
+    if text is None:
+        return None
     shown = text[:limit].translate(_PICTURES)
     return Passage(shown, len(text) - len(text[:limit]), shown.lstrip().startswith(("{", "[")))
 
 
 def _clip_length(facts: Sequence[RowFacts]) -> int:
     """The longest clip at which all texts together stay within the budget (the shortest where none does)."""
-    lengths = [len(text) for fact in facts for text in _texts(fact)]
+    lengths = [len(text or "") for fact in facts for text in _texts(fact)]
     for limit in CLIP_LENGTHS:
         if sum(min(length, limit) for length in lengths) <= TEXT_BUDGET:
             return limit
     return CLIP_LENGTHS[-1]
 
 
-def _texts(fact: RowFacts) -> tuple[str, str, str, str]:
+def _texts(fact: RowFacts) -> tuple[str | None, ...]:
     return fact.prompt, fact.reference, fact.base_answer, fact.tuned_answer
 
 

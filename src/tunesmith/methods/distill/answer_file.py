@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from ...core import files
 
@@ -63,15 +63,15 @@ class AnswerFile:
             lines = path.read_bytes().splitlines(keepends=True)
         except FileNotFoundError:
             return 0
-        if not lines or lines[0] != _line({"identity": self._identity}):
-            return 0
-        good = len(lines[0])
-        for line in lines[1:]:
+        good = 0
+        for number, line in enumerate(lines):
             try:
-                told = json.loads(line)
-                if not line.endswith(b"\n"):
-                    break
-                self.given[int(told["row"])] = Given(str(told["text"]), bool(told["ended"]))
+                told: Any = json.loads(line) if line.endswith(b"\n") else None
+                if number == 0:
+                    if told != {"identity": self._identity}:
+                        return 0
+                else:
+                    self.given[int(told["row"])] = Given(str(told["text"]), bool(told["ended"]))
             except (ValueError, LookupError, TypeError):
                 break
             good += len(line)
@@ -79,9 +79,5 @@ class AnswerFile:
 
 
 def _write(file: BinaryIO, lines: list[dict[str, object]]) -> None:
-    file.write(b"".join(_line(line) for line in lines))
+    file.write("".join(json.dumps(line) + "\n" for line in lines).encode())
     file.flush()
-
-
-def _line(told: dict[str, object]) -> bytes:
-    return json.dumps(told).encode() + b"\n"

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from ...core.messages import Kind
 from ...core.spec import ByName, Spec
+from ...models.heads import Head
 
 if TYPE_CHECKING:
     from ..base import Method
@@ -118,6 +119,8 @@ class DistillSpec(Spec):
     """Of rows that it learns from."""
     measures: ClassVar[tuple[str, ...]] = ()
     """What base and tuned model are compared by besides answers and losses."""
+    head: ClassVar[Head | None] = None
+    """What the model gets in place of its vocabulary's head; None leaves it."""
 
     @model_validator(mode="before")
     @classmethod
@@ -152,6 +155,7 @@ class DistillSpec(Spec):
         from .logits import OnLogits
         from .policy import OnPolicy
 
-        if self.on == "answers":
-            return OnAnswers(self)
-        return OnLogits(self) if self.on == "logits" else OnPolicy(self)
+        kinds: dict[str, type[OnAnswers | OnLogits | OnPolicy]] = {
+            "answers": OnAnswers, "logits": OnLogits, "policy": OnPolicy,
+        }  # fmt: skip
+        return kinds[self.on](self)

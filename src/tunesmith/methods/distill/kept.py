@@ -158,5 +158,5 @@ def _written(found: Likely, identity: str) -> bytes:
 def _digest(found: Likely) -> str:
     digest = hashlib.sha256()
     for part in vars(found).values():
-        digest.update(part.tobytes())
+        digest.update(np.ascontiguousarray(part).tobytes())
     return digest.hexdigest()

@@ -106,11 +106,8 @@ class AnsweredRows(Lazy[Answered]):
 
 def answered(scene: Scene, spec: PreferenceSpec, *, share: bool) -> Learned:
     """The items of training and validation; the base is asked once, in rank 0, and what it gives is kept."""
-    made = [
-        _answered(scene, spec, name, rows, share=share)
-        for name, rows in (("train", scene.train), ("validation", scene.validation))
-    ]
-    return Learned(made[0], made[1])
+    train = _answered(scene, spec, "train", scene.train, share=share)
+    return Learned(train, _answered(scene, spec, "validation", scene.validation, share=share))
 
 
 def _answered(

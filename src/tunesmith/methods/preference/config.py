@@ -8,6 +8,7 @@ from pydantic import Field
 
 from ...core.messages import Kind
 from ...core.spec import ByName, Spec
+from ...models.heads import Head
 
 if TYPE_CHECKING:
     from .method import Preference
@@ -155,6 +156,8 @@ class PreferenceSpec(Spec):
     """What is counted beside the loss in training and validation; early stopping may watch each."""
     measures: ClassVar[tuple[str, ...]] = ("preference_accuracy",)
     """What base and tuned model are compared by besides answers and losses."""
+    head: ClassVar[Head | None] = None
+    """What the model gets in place of its vocabulary's head; None leaves it."""
 
     @property
     def kinds(self) -> tuple[Kind, ...]:

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from ...core.messages import Kind
 from ...core.spec import Spec
+from ...models.heads import Head
 
 if TYPE_CHECKING:
     from .method import Sft
@@ -40,6 +41,11 @@ class SftSpec(Spec):
     type: Literal["sft"] = "sft"
     neftune_alpha: float | None = Field(default=None, gt=0)
     """Noise on the embeddings in training (Jain et al. 2023, arXiv 2310.05914), 5 to 15 in the paper; null for none."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the target that goes to all tokens alike (Szegedy et al. 2015, arXiv 1512.00567, section 7). Models are
+    compared without it."""
+    learn: Literal["all", "last"] = "all"
+    """Which of a conversation's assistant turns carry loss: all whose own weight is not 0, or the last of these."""
     rehearsal: RehearsalSpec | None = None
     """Guard against forgetting; null for none."""
 
@@ -49,6 +55,8 @@ class SftSpec(Spec):
     """What is counted beside the loss in training and validation; early stopping may watch each."""
     measures: ClassVar[tuple[str, ...]] = ()
     """What base and tuned model are compared by besides answers and losses."""
+    head: ClassVar[Head | None] = None
+    """What the model gets in place of its vocabulary's head; None leaves it."""
 
     def wording(self) -> str:
         """The method in a report's words."""

@@ -28,8 +28,9 @@ from .neftune import noisy_embeddings
 class Sft:
     """Weighted cross entropy on labelled tokens.
 
-    Sum over labelled tokens t of w_t * -log p(x_t | x_<t), in nats. The loop divides by the sum of w over the whole
-    optimizer step. What an encoder-decoder is asked is told in `models.targets`.
+    Sum over labelled tokens t of w_t * -log p(x_t | x_<t), in nats; under label smoothing e, of w_t times 1 - e of that
+    and e of the mean of -log p over the vocabulary. The loop divides by the sum of w over the whole optimizer step.
+    What an encoder-decoder is asked is told in `models.targets`.
 
     A mixture of experts whose config.json says `"output_router_logits": true` adds `router_aux_loss_coef` x its
     load-balancing loss, as in transformers; where the config leaves it off, as most published ones do, there is none.
@@ -78,7 +79,7 @@ class Sft:
         alpha = self.spec.neftune_alpha
         with noisy_embeddings(model, batch.attention_mask_BL, alpha) if alpha else nullcontext():
             said = labelled(model, batch.input_ids_BL, batch.attention_mask_BL, batch.loss_weight_BL)
-        loss = (said.losses() * said.weight_N).sum()
+        loss = (said.losses(self.spec.label_smoothing) * said.weight_N).sum()
         return loss if said.router_loss is None else loss + said.router_loss * said.weight_N.sum()
 
     def held_out(self, model: Any, rows: Sequence[Encoded], *, pad_id: int, number_type: str) -> Figures:

@@ -1,0 +1,1 @@
+"""A base from nothing: its own tokenizer, a Llama of any size, random weights."""
