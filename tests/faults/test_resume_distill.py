@@ -42,13 +42,13 @@ def _taught(folder: Path) -> Path:
     return folder / "teacher"
 
 
-def _task(folder: Path, teacher: Path, method: dict[str, Any]) -> Path:
+def _task(folder: Path, teacher: Path, method: dict[str, Any], **sections: Any) -> Path:
     """The recipe of a student that is another random model."""
     student = folder / "student"
     tiny.model(seed=8, vocabulary=len(tiny.tokenizer())).save_pretrained(student)
     tiny.tokenizer().save_pretrained(student)
     method = {"type": "distill", "teacher": str(teacher)} | method
-    return tiny.write_task(folder / "task", student, method=method)
+    return tiny.write_task(folder / "task", student, method=method, **sections)
 
 
 def _same(run: Path, whole: Path, name: str) -> None:
@@ -66,10 +66,11 @@ def _same(run: Path, whole: Path, name: str) -> None:
 
 
 def test_killed_and_resumed_on_policy_equals_uninterrupted(tmp_path: Path) -> None:
-    recipe = _task(tmp_path, tiny.base_folder(tmp_path / "base"), METHODS["policy"])
+    short = tiny.recipe("x")["training"] | {"max_steps": 12, "evaluate_every": 4}
+    recipe = _task(tmp_path, tiny.base_folder(tmp_path / "base"), METHODS["policy"], training=short)
     run, whole = tmp_path / "run", tmp_path / "whole"
     done, first = (processes.start(tmp_path / f"log-{out.name}", "run", recipe, "--out", out) for out in (whole, run))
-    assert first.kill(signal.SIGKILL, _steps(run, 17)) == -signal.SIGKILL
+    assert first.kill(signal.SIGKILL, _steps(run, 7)) == -signal.SIGKILL
     again = processes.start(tmp_path / "again", "run", recipe, "--out", run, "--resume")
     assert (done.wait(), again.wait()) == (0, 0), again.said()
     _same(run, whole, "policy")
