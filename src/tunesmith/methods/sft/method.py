@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -87,8 +87,10 @@ class Sft:
     def loss_sum(self, model: Any, batch: PackedTensors | TorchBatch) -> Tensor:
         """Sum over labelled tokens of weight x cross entropy, and the router's term where the base has one."""
         alpha = self.spec.neftune_alpha
-        noisy = alpha and isinstance(batch, TorchBatch)
-        with noisy_embeddings(model, batch.attention_mask_BL, alpha) if noisy else nullcontext():
+        noise: AbstractContextManager[None] = nullcontext()
+        if alpha and isinstance(batch, TorchBatch):
+            noise = noisy_embeddings(model, batch.attention_mask_BL, alpha)
+        with noise:
             said = said_of(model, batch)
         loss = (said.losses(self.spec.label_smoothing) * said.weight_N).sum()
         return loss if said.router_loss is None else loss + said.router_loss * said.weight_N.sum()
