@@ -21,11 +21,6 @@ from ...core.events import Note, Progress
 from ...core.messages import Example, Message
 from ...data.template import TemplateError
 from ...data.tokenize import Encoded, encode, encode_prompt
-<<<<<<< HEAD
-=======
-from ...engine.objective import TorchBatch
-from ...engine.packed import PackedTensors
->>>>>>> pretrain
 from ...inference.backends.remote import Endpoint, Question, Remote
 from ...inference.generate import BATCH_ROWS, Sampling, generate
 from ...inference.stops import stop_ids
@@ -100,19 +95,11 @@ class OnAnswers:
         """Those with the teacher's answers."""
         return rows
 
-<<<<<<< HEAD
     def batch(self, rows: Sequence[Encoded], pad_id: int, device: torch.device) -> Any:
         """Padded on the right."""
         return self._learn.batch(rows, pad_id, device)
 
     def loss_sum(self, model: Any, batch: Any) -> Tensor:
-=======
-    def batch(self, rows: Sequence[Encoded], pad_id: int, device: torch.device) -> PackedTensors | TorchBatch:
-        """Padded on the right."""
-        return self._learn.batch(rows, pad_id, device)
-
-    def loss_sum(self, model: Any, batch: PackedTensors | TorchBatch) -> Tensor:
->>>>>>> pretrain
         """Cross entropy, as in supervised fine-tuning."""
         return self._learn.loss_sum(model, batch)
 

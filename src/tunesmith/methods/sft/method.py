@@ -86,15 +86,7 @@ class Sft:
 
     def loss_sum(self, model: Any, batch: PackedTensors | TorchBatch) -> Tensor:
         """Sum over labelled tokens of weight x cross entropy, and the router's term where the base has one."""
-<<<<<<< HEAD
         with self._noise(model, batch):
-=======
-        alpha = self.spec.neftune_alpha
-        noise: AbstractContextManager[None] = nullcontext()
-        if alpha and isinstance(batch, TorchBatch):
-            noise = noisy_embeddings(model, batch.attention_mask_BL, alpha)
-        with noise:
->>>>>>> pretrain
             said = said_of(model, batch)
         loss = (said.losses(self.spec.label_smoothing) * said.weight_N).sum()
         return loss if said.router_loss is None else loss + said.router_loss * said.weight_N.sum()
