@@ -105,7 +105,7 @@ class Headed(Adapter):
 
 def _among(folder: Path, keys: Mapping[str, str]) -> dict[str, Tensor]:
     """The tensors of a model folder that have these keys, by the names that the keys are of."""
-    found = {}
+    found: dict[str, Tensor] = {}
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as stored:
             held = set(stored.keys())
