@@ -99,6 +99,17 @@ def test_a_batch_says_of_each_row_what_transformers_says_of_it_alone(kind: str, 
     assert (found.std(0) > 1e-4).all(), "rows that are said alike prove nothing"
 
 
+@pytest.mark.parametrize("kind", HEADED)
+def test_beside_a_body_in_bf16_the_head_stays_float32(kind: str, folders: Any) -> None:
+    torch.manual_seed(5)
+    model: Any = _loud(load.model(Base("tiny", folders(kind)), torch.bfloat16, LABELS))
+    with torch.no_grad():
+        found, wanted = _scores(model, PAIRS), _scores(_loud(_model(folders(kind))), PAIRS)
+    assert found.dtype == torch.float32
+    assert (found - wanted).abs().max() < 0.1 * wanted.abs().max()
+    assert not torch.equal(found, found.bfloat16().float()), "rounded to bf16, close rewards become ties"
+
+
 @pytest.mark.parametrize("kind", DECODERS)
 def test_a_shared_prompt_gives_the_rewards_of_separate_rows(kind: str, folders: Any) -> None:
     model = _loud(_model(folders(kind), REWARD))

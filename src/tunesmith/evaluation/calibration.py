@@ -46,8 +46,7 @@ def calibration(chosen: NDArray[np.float64], rejected: NDArray[np.float64]) -> C
     bins = []
     for number in np.unique(place).tolist():
         mine = place == number
-        low = 0.5 + number / (2 * BINS)
-        high = low + 1 / (2 * BINS)
+        low, high = (BINS + number) / (2 * BINS), (BINS + number + 1) / (2 * BINS)
         bins.append(Bin(low, high, int(mine.sum()), float(certainty[mine].mean()), float(right[mine].mean())))
     pairs = max(len(right), 1)
     ece = sum(one.pairs * abs(one.accuracy - one.certainty) for one in bins) / pairs

@@ -52,9 +52,12 @@ def _of_last(model: Any, inputs: Inputs, last_S: Tensor, then: Callable[[Tensor]
         return then(_read_twice(model, inputs).flatten(0, 1)[last_S])
     found: list[Tensor] = []
 
-    def take(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+    def take(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         # Inside the model's own pass: under FSDP the head's weights are whole here and nowhere else.
-        found.append(then(args[0].flatten(0, 1)[last_S]))
+        hidden_BLD = args[0]
+        found.append(then(hidden_BLD.flatten(0, 1)[last_S]))
+        # What transformers makes of it is of no use; it only has to fit the head's type.
+        return (hidden_BLD[:, :1].float().expand_as(hidden_BLD),)
 
     hook = model.get_submodule(head_name(model)).register_forward_pre_hook(take)
     try:
