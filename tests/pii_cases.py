@@ -266,6 +266,8 @@ def secret_makers(rng: random.Random) -> dict[str, Callable[[int], Made]]:
         "pypi_token": token(value=lambda _: "pypi-AgEIcHlwaS5vcmc" + some(120, url) + "x"),
         "jwt": token(value=lambda _: f"eyJ{some(33, url)}x.eyJ{some(60, url)}x.{some(42, url)}x"),
         "azure_key": token(value=lambda _: "AccountKey=" + some(86, alnum + "+/") + "=="),
+        "sendgrid_key": token(value=lambda _: f"SG.{some(22, url)}.{some(42, url)}x"),
+        "digitalocean_token": token(value=lambda n: f"do{'opr'[n % 3]}_v1_{some(64, string.hexdigits[:16])}"),
     }
     return made | {
         "private_key": lambda _: (

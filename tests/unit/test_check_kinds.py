@@ -232,6 +232,11 @@ def test_tokens_that_do_not_begin_with_the_served_prompt_are_found(bundled_token
     assert (told.prompts_compared, told.prompts_equal) == (3, 2)
 
 
+def test_of_a_set_of_usual_size_every_row_is_compared(bundled_tokenizer: Any) -> None:
+    assert Prompts(bundled_tokenizer, 9_999)._chosen == frozenset(range(9_999))
+    assert len(Prompts(bundled_tokenizer, 20_000)._chosen) == 10_000
+
+
 def test_of_many_rows_a_seeded_sample_is_compared(bundled_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [turns(("user", f"say {i}"), ("assistant", "it")) for i in range(40)]
     monkeypatch.setattr(supervision, "COMPARED", 10)

@@ -321,6 +321,15 @@ def test_loose_files_name_validation_and_benchmarks_too(tmp_path: Path) -> None:
     assert [f.role for f in audit.files] == ["train", "validation", "benchmark", "benchmark"]
 
 
+def test_a_validation_row_that_is_a_test_row_blocks(tmp_path: Path) -> None:
+    validation = written(tmp_path, "v.jsonl", [asked("is it here?"), asked("Is  it HERE too?")])
+    data = done(tmp_path, PLAIN, [asked("is it here too?")], validation=validation)
+    [finding] = [f for f in data.audit.blocking if f.code == "overlap_held_out"]
+    assert finding.rows == ("v.jsonl:2 = test.jsonl:1",)
+    with pytest.raises(ContentError, match="cannot be trained on"):
+        data.require_clean()
+
+
 def test_a_row_that_overlaps_the_test_may_be_near_validation_and_in_a_benchmark_too(tmp_path: Path) -> None:
     train = [*PLAIN, asked(STEM)]
     written(tmp_path, "v.jsonl", [asked(f"{STEM} now")])
