@@ -56,7 +56,10 @@ def test_the_readme_recipe_is_valid(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
 def test_recipes_are_valid(recipe: Path) -> None:
-    assert read_recipe(recipe, environment={"SNIPS": "/data", "CORPUS": "/data", "BASE": "/data"}).name == recipe.stem
+    assert (
+        read_recipe(recipe, environment={"SNIPS": "/data", "CORPUS": "/data", "BASE": "/data", "START": "/data"}).name
+        == recipe.stem
+    )
 
 
 def test_commands_in_the_readme_exist() -> None:
