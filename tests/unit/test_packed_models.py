@@ -16,6 +16,7 @@ from tunesmith.data.packing import Packed, learned
 from tunesmith.data.tokenize import Encoded
 from tunesmith.engine import packed
 from tunesmith.engine.packed import PackedTensors, can_pack
+from tunesmith.evaluation.run import score_documents
 from tunesmith.methods.base import Scene
 from tunesmith.methods.pretrain.config import PretrainSpec
 from tunesmith.methods.pretrain.method import Pretrain
@@ -158,3 +159,13 @@ def test_packed_conversations_have_the_masks_and_weights_that_they_have_alone(ki
 def test_noise_by_rows_and_packing_do_not_go_together() -> None:
     with pytest.raises(ValueError, match="neftune_alpha does not go with packing"):
         SftSpec(packing=True, neftune_alpha=5.0)
+
+
+def test_documents_are_scored_whole_however_long() -> None:
+    """In pieces of 16 tokens that each begin with the last token of the one before."""
+    model, ids = _model("llama"), DRAW.integers(4, 90, size=40).astype(np.int32)
+    documents = [learned(ids), DOCUMENTS[0]]
+    scored = score_documents(model, documents, limit=16, pad_id=0, number_type="fp32")
+    assert scored.label_counts.tolist() == [39, 8]
+    expected = [_each(model, [learned(ids[at : at + 16]) for at in (0, 15, 30)]), _each(model, DOCUMENTS[:1])]
+    assert scored.loss_sums == pytest.approx([float(losses.sum().detach()) for losses in expected], rel=1e-5)
