@@ -139,14 +139,23 @@ def test_an_unrecognised_file_says_what_is_known(tmp_path):
 
 
 def test_an_integer_beyond_64_bits_is_a_problem_and_a_large_float_is_none(tmp_path):
-    numbers = ("18446744073709551615", "18446744073709551616", "-9223372036854775809", "1e300", "9" * 40, "2.5e19")
+    numbers = (
+        "18446744073709551615",
+        "18446744073709551617",
+        "-9223372036854775809",
+        "1e300",
+        "9" * 40,
+        "2.5e19",
+        str(2**70),
+        "9" * 400,
+    )
     rows = [{"prompt": f"q{number}", "completion": "a"} for number in range(len(numbers))]
     texts = [json.dumps(r)[:-1] + f', "id": {n}}}' for r, n in zip(rows, numbers, strict=True)]
     for name, text in (("f.jsonl", "\n".join(texts)), ("f.json", f"[{','.join(texts)}]")):
         loaded = load(written(tmp_path, text, name))
-        assert [p.line for p in loaded.problems] == [2, 3, 5]
+        assert [p.line for p in loaded.problems] == [2, 3, 5, 8]
         assert "64 bits" in loaded.problems[0].reason
-        assert [r.metadata["id"] for r in loaded.records] == [2**64 - 1, 1e300, 2.5e19]
+        assert [r.metadata["id"] for r in loaded.records] == [2**64 - 1, 1e300, 2.5e19, 2.0**70]
 
 
 def test_one_object_over_several_lines_is_one_clear_problem(tmp_path):

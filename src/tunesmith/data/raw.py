@@ -53,17 +53,17 @@ class DamagedError(Exception):
     """The file cannot be read on from here; the text is the reason."""
 
 
-LARGEST, _LONGEST = 2.0**63, 20
-"""The least float that may have been an integer beyond 64 bits; characters of the longest integer within them."""
+LARGEST, _LONGEST = 2.0**63, 300
+"""The least float that may have been an integer beyond 64 bits; characters of an integer that may be a float."""
 HUGE = "a number of more than 64 bits would lose digits: write it as text"
 
 
 def loses_digits(text: bytes) -> bool:
-    """Whether JSON holds an integer that does not fit into 64 bits; it is read as a float."""
+    """Whether JSON holds an integer beyond 64 bits, which is read as a float, and that float is another number."""
     found: list[str] = []
 
     def whole(digits: str) -> int:
-        if len(digits) > _LONGEST or not -(2**63) <= int(digits) < 2**64:
+        if len(digits) > _LONGEST or (not -(2**63) <= int(digits) < 2**64 and int(float(digits)) != int(digits)):
             found.append(digits)
         return 0
 
