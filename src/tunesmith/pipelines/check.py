@@ -156,8 +156,11 @@ def _other_kind(spec: RunSpec, refusal: OtherKindError, reader: Reader, sink: Si
     train = [_loaded(source, reader, sink) for source in spec.data.train]
     if all(file.kind == "supervised" for file in train):
         raise refusal
-    test = _loaded(spec.data.test, reader, sink) if isinstance(spec.data.test, SourceSpec) else None
-    audit = audit_kind(spec, train, test, tokenizer, length_limit(spec, base))
+    validation, test = (
+        _loaded(source, reader, sink) if isinstance(source, SourceSpec) else None
+        for source in (spec.data.validation, spec.data.test)
+    )
+    audit = audit_kind(spec, train, test, tokenizer, length_limit(spec, base), validation=validation)
     return Checked(spec, base, tokenizer, audit, all_rows(train), lambda row: parts(row, tokenizer), trainable=False)
 
 

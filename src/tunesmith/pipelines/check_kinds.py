@@ -35,6 +35,7 @@ from ..data.template import TemplateError
 from ..data.tokenize import Encoded, encode, encode_prompt
 from ..data.tokens import Sizes
 from .recipe import RunSpec
+from .sift import benchmarks
 
 _ANSWERED = ("conflicting_answers", "few_per_label", "typo_label", "json_invalid", "json_schema_differs")
 """Findings that speak of one right answer for each prompt, which these rows do not have."""
@@ -88,6 +89,11 @@ def audit_kind(
     for role, held in (("test", test), ("validation", validation)):
         if held:
             _leaks(spec, rows, held.records, role, audit)
+    if questions := benchmarks(spec.data, audit):
+        asked = Mapped(rows, better)
+        found = repeats.leaks(asked, questions, spec.data.near_threshold)
+        audit.findings += repeats.leaked_exactly([x for x in found if x.same], asked, "error")
+        audit.findings += repeats.leaked([x for x in found if not x.same], asked, spec.data.on_near_overlap)
     diversity = DiversityLook()
     beside = (*_ANSWERED, *_FEW) if kind == "text" else _ANSWERED
     audit.findings += [f for f in quality(Mapped(rows, better), (Languages(), diversity)) if f.code not in beside]

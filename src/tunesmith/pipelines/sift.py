@@ -68,7 +68,7 @@ def sift(
             training.without(pairs[0])
         else:
             known[role] = set(pairs[0].tolist())
-    withheld = [*repeats.held(test, "test"), *repeats.held(validation, "validation"), *_benchmarks(data, audit)]
+    withheld = [*repeats.held(test, "test"), *repeats.held(validation, "validation"), *benchmarks(data, audit)]
     with stage(sink, "near-duplicates"):
         _leaks(training, withheld, known, data, audit)
         same = set(overlapping(validated, tested)[0].tolist())
@@ -78,7 +78,8 @@ def sift(
         audit.findings += quality(training.examples, looks, sink)
 
 
-def _benchmarks(data: DataSpec, audit: Audit) -> list[Held]:
+def benchmarks(data: DataSpec, audit: Audit) -> list[Held]:
+    """The questions of the files that the recipe names as benchmarks; the audit counts the files."""
     questions = []
     for path in data.benchmarks:
         found, facts = repeats.benchmark(local(path))
