@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -67,3 +68,25 @@ def start(log: Path, *arguments: object) -> Running:
     process = context.Process(target=_command, args=([str(a) for a in arguments], str(log)))
     process.start()
     return Running(process, log)
+
+
+def require_killed_and_resumed_equals(
+    whole: Path, recipe: Path, folder: Path, *, steps: int, result: str = "adapter/adapter_model.safetensors"
+) -> None:
+    """Run the recipe again, kill it after so many steps, resume it: it ends in the bytes of the run `whole`."""
+    again = folder / "run"
+
+    def in_the_middle() -> bool:
+        try:
+            return (again / "metrics.jsonl").read_bytes().count(b'"learning_rate"') >= steps
+        except FileNotFoundError:
+            return False
+
+    first = start(folder / "first", "run", recipe, "--out", again)
+    assert first.kill(signal.SIGKILL, in_the_middle) == -signal.SIGKILL
+    assert not (again / result).exists()
+    second = start(folder / "second", "run", recipe, "--out", again, "--resume")
+    assert second.wait() == 0, second.said()
+    assert "resumed after step" in second.said()
+    assert tiny.sha256(again / result) == tiny.sha256(whole / result)
+    assert (again / "evaluation.json").read_bytes() == (whole / "evaluation.json").read_bytes()

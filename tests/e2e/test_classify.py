@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -146,22 +145,7 @@ def test_full_fine_tuning_and_balanced_weights(base: Path, tmp_path: Path, cli: 
 
 
 def test_killed_and_resumed_equals_uninterrupted(run: Path, tmp_path: Path) -> None:
-    recipe, again = run.parent / "recipe.yaml", tmp_path / "run"
-
-    def in_the_middle() -> bool:
-        try:
-            return (again / "metrics.jsonl").read_bytes().count(b'"learning_rate"') >= 13
-        except FileNotFoundError:
-            return False
-
-    first = processes.start(tmp_path / "first", "run", recipe, "--out", again)
-    assert first.kill(signal.SIGKILL, in_the_middle) == -signal.SIGKILL
-    second = processes.start(tmp_path / "second", "run", recipe, "--out", again, "--resume")
-    assert second.wait() == 0, second.said()
-    assert "resumed after step" in second.said()
-    name = "adapter/adapter_model.safetensors"
-    assert tiny.sha256(again / name) == tiny.sha256(run / name)
-    assert (again / "evaluation.json").read_bytes() == (run / "evaluation.json").read_bytes()
+    processes.require_killed_and_resumed_equals(run, run.parent / "recipe.yaml", tmp_path, steps=13)
 
 
 def _one_label(first: int, count: int) -> list[dict[str, Any]]:

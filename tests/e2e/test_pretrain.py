@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -106,26 +105,13 @@ def test_it_writes_text(run: Path, cli: Cli) -> None:
 
 @pytest.mark.parametrize("pack", ["documents", "stream"])
 def test_killed_and_resumed_equals_uninterrupted(pack: str, run: Path, base: Path, tmp_path: Path, cli: Cli) -> None:
-    recipe, again = _task(tmp_path, base, {"type": "pretrain", "pack": pack}), tmp_path / "run"
+    recipe = _task(tmp_path, base, {"type": "pretrain", "pack": pack})
     whole = run
     if pack == "stream":
         whole = tmp_path / "whole"
         assert cli("run", recipe, "--out", whole).code == 0
 
-    def in_the_middle() -> bool:
-        try:
-            return (again / "metrics.jsonl").read_bytes().count(b'"learning_rate"') >= 7
-        except FileNotFoundError:
-            return False
-
-    first = processes.start(tmp_path / "first", "run", recipe, "--out", again)
-    assert first.kill(signal.SIGKILL, in_the_middle) == -signal.SIGKILL
-    second = processes.start(tmp_path / "second", "run", recipe, "--out", again, "--resume")
-    assert second.wait() == 0, second.said()
-    assert "resumed after step" in second.said()
-    name = "adapter/adapter_model.safetensors"
-    assert tiny.sha256(again / name) == tiny.sha256(whole / name)
-    assert (again / "evaluation.json").read_bytes() == (whole / "evaluation.json").read_bytes()
+    processes.require_killed_and_resumed_equals(whole, recipe, tmp_path, steps=7)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ the tokenizer itself puts behind a text, line breaks that are blanks.
 from __future__ import annotations
 
 import json
-import signal
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -176,20 +175,4 @@ def test_rehearsal_is_refused_with_what_to_do_instead(t5: Path, tmp_path: Path, 
 
 @pytest.mark.slow
 def test_killed_and_resumed_equals_uninterrupted(run: Path, tmp_path: Path) -> None:
-    recipe, again = run.parent / "recipe.yaml", tmp_path / "run"
-
-    def in_the_middle() -> bool:
-        try:
-            return (again / "metrics.jsonl").read_bytes().count(b'"learning_rate"') >= 17
-        except FileNotFoundError:
-            return False
-
-    first = processes.start(tmp_path / "first", "run", recipe, "--out", again)
-    assert first.kill(signal.SIGKILL, in_the_middle) == -signal.SIGKILL
-    assert not (again / "adapter").exists()
-    second = processes.start(tmp_path / "second", "run", recipe, "--out", again, "--resume")
-    assert second.wait() == 0, second.said()
-    assert "resumed after step" in second.said()
-    name = "adapter/adapter_model.safetensors"
-    assert tiny.sha256(again / name) == tiny.sha256(run / name)
-    assert (again / "evaluation.json").read_bytes() == (run / "evaluation.json").read_bytes()
+    processes.require_killed_and_resumed_equals(run, run.parent / "recipe.yaml", tmp_path, steps=17)
