@@ -56,6 +56,8 @@ class Journey:
         number_type = precision.choose(spec.training.precision)
         training = spec.training.model_copy(update={"precision": number_type})
         self.prepared = Prepared(**vars(prepared) | {"spec": spec.model_copy(update={"training": training})})
+        # Before anything is written: what a forecast is refused for (layers that the base lacks) is the recipe's fault.
+        self._audit = audited(self.prepared.spec, self.prepared.base, self.prepared.audit)
         return self.prepared
 
     def _day(self) -> str:
@@ -85,7 +87,7 @@ class Journey:
         self.times = known.get("times", {}) | self.times
         self.run.tidy()
         self.run.write_recipe(prepared.spec)
-        self.run.write_json("data-audit.json", audited(prepared.spec, prepared.base, prepared.audit))
+        self.run.write_json("data-audit.json", self._audit)
         self._opened = True
         self.run.reserve()
         self.run.update(
