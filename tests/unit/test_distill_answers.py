@@ -180,13 +180,13 @@ def test_a_local_teachers_samples_are_the_same_after_a_kill(
 ) -> None:
     """Portions of 4 prompts, of which the last came to be half written."""
     monkeypatch.setattr("tunesmith.methods.distill.answers.BATCH_ROWS", 4)
-    how = {"temperature": 1.5, "top_p": 0.9}
+    how = {"temperature": 3.0, "top_p": 0.99}
     whole, part = tmp_path / "whole", tmp_path / "part"
     for folder in (whole, part):
         folder.mkdir()
         _local(teacher, _examples(20), folder, **how)
     lines = (whole / "teacher-answers.jsonl").read_text("utf-8").splitlines(keepends=True)
-    assert len({json.loads(line)["text"] for line in lines[1:]}) > 2, "nothing is answered"
+    assert len({json.loads(line)["text"] for line in lines[1:]}) > 6, "samples differ"
     (part / "teacher-answers.jsonl").write_text("".join(lines[:11]), "utf-8")
     again = _local(teacher, _examples(20), part, **how)
     assert again.facts == _local(teacher, _examples(20), whole, **how).facts

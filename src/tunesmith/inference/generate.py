@@ -7,7 +7,7 @@ sampled ones depend on the seed and on the order of the prompts. How one token c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -35,7 +35,7 @@ class Answer:
 
     token_ids: list[int]
     finish_reason: Literal["stop", "length"]
-    ended_by: int | None = None
+    ended_by: int | None = field(default=None, compare=False)
     """The stop token."""
 
 
