@@ -18,7 +18,7 @@ def test_collate_pads_on_the_right_without_mask_or_loss():
     assert batch.input_ids.tolist() == [[5, 6, 7], [8, 99, 99]]
     assert batch.attention_mask.tolist() == [[1, 1, 1], [1, 0, 0]]
     assert batch.loss_weight.tolist() == [[1, 1, 1], [0.5, 0, 0]]
-    assert batch.tokens == 4
+    assert batch.attention_mask.sum() == 4
 
 
 def test_a_row_longer_than_the_budget_goes_alone():

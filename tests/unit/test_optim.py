@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-import test_every_model
 import torch
 
+import families
 import tiny
 from tunesmith.adapters.config import LoraSpec
 from tunesmith.adapters.lora import Lora
@@ -121,7 +121,7 @@ SPECIAL = {
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_decays_its_hidden_matrices_and_nothing_else(family: str) -> None:
-    model = tiny.random_model(test_every_model.CONFIGS[family]())
+    model = tiny.random_model(families.CONFIGS[family]())
     named = dict(model.named_parameters())
     decayed = _decayed(named, optim.build(TrainingSpec(weight_decay=0.1), named, model, 0.01))
     assert FAMILIES[family] in decayed

@@ -176,7 +176,7 @@ def _rate(supervised: bool, small: bool) -> tuple[str, str]:
         usual = ("2.0e-4", "the usual rate for LoRA")
         return ("2.0e-3", "a base of 8 M parameters takes more than the usual 2e-4") if small else usual
     usual = ("2.0e-5", "preferences are learned more slowly than answers")
-    return ("5.0e-4", "a base of 8 M parameters takes more than the usual 2e-5") if small else usual
+    return ("1.0e-4", "a base of 8 M parameters takes more than the usual 2e-5") if small else usual
 
 
 def _metrics(loaded: Loaded) -> list[str]:
