@@ -15,7 +15,7 @@ from tunesmith.core.errors import ContentError, MissingError
 from tunesmith.core.messages import Example, Message
 from tunesmith.data import labels, quality, repeats
 from tunesmith.data.audit import Audit, Finding
-from tunesmith.data.codes import BLOCKING
+from tunesmith.data.codes import BLOCKING, UNWAIVABLE
 from tunesmith.data.config import DataSpec
 from tunesmith.data.json_answers import JsonAnswers
 from tunesmith.data.keys import Keys
@@ -402,13 +402,15 @@ def test_unknown_codes_and_empty_reasons_are_errors_that_list_the_known_ones(tmp
         DataSpec.model_validate({"train": "x", "waive": {"bad_row": ""}})
 
 
-def test_every_blocking_code_can_be_waived() -> None:
+def test_every_blocking_code_can_be_waived_but_those_that_leave_nothing_to_train() -> None:
     text = "".join(
         path.read_text("utf-8") for folder in ("data", "pipelines") for path in (SOURCE / folder).glob("*.py")
     )
     fixed = set(re.findall(r'Finding\(\s*"(\w+)",\s*"block"', text))
     by_policy = {"near_leakage", "too_few_rows"}
-    assert fixed | by_policy == {*BLOCKING, "no_rows"}
+    assert fixed | by_policy == {*BLOCKING, *UNWAIVABLE}
+    with pytest.raises(ValueError, match="cannot be waived: no training row is left"):
+        DataSpec.model_validate({"train": "x", "waive": {"no_rows": "I do not mind"}})
 
 
 def test_a_validation_row_that_is_nearly_a_test_row_is_told(tmp_path: Path) -> None:

@@ -15,3 +15,11 @@ BLOCKING = {
     "too_few_rows": "so few rows are trained on",
 }
 """What a run does with such rows when they are waived. `no_rows` is not among them: nothing could be trained."""
+
+UNWAIVABLE = {
+    "no_rows": "no training row is left",
+    "one_label": "a classifier's rows all have the same label",
+    "too_many_labels": "a classifier's rows have more labels than it takes",
+    "unknown_label": "rows have labels that the classifier does not know",
+}
+"""Findings that block whatever the recipe says: there would be nothing to train."""

@@ -10,7 +10,7 @@ from pydantic_core import CoreSchema
 
 from ..core.errors import MissingError, nearest
 from ..core.spec import Spec
-from .codes import BLOCKING
+from .codes import BLOCKING, UNWAIVABLE
 
 if TYPE_CHECKING:
     from .pii.names import Names
@@ -192,6 +192,8 @@ class DataSpec(Spec):
     def _known_codes(cls, value: dict[str, str]) -> dict[str, str]:
         """Only what blocks can be waived."""
         for code in value:
+            if code in UNWAIVABLE:
+                raise ValueError(f"'{code}' cannot be waived: {UNWAIVABLE[code]}")
             if code not in BLOCKING:
                 raise ValueError(f"no blocking finding is called '{code}'; {nearest(code, BLOCKING)}")
         return value
