@@ -144,6 +144,7 @@ def test_full_fine_tuning_and_balanced_weights(base: Path, tmp_path: Path, cli: 
     assert cli("evaluate", tmp_path / "run").code == 0
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_equals_uninterrupted(run: Path, tmp_path: Path) -> None:
     processes.require_killed_and_resumed_equals(run, run.parent / "recipe.yaml", tmp_path, steps=13)
 

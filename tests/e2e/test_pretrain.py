@@ -103,6 +103,7 @@ def test_it_writes_text(run: Path, cli: Cli) -> None:
     assert done.code == 0, done.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pack", ["documents", "stream"])
 def test_killed_and_resumed_equals_uninterrupted(pack: str, run: Path, base: Path, tmp_path: Path, cli: Cli) -> None:
     recipe = _task(tmp_path, base, {"type": "pretrain", "pack": pack})
