@@ -48,7 +48,7 @@ training:
   learning_rate: {learning_rate}             # {rate_why}
   schedule: cosine
   warmup: 0.05
-  early_stopping: {{patience: 3{watched}}}
+  early_stopping: {{patience: 3}}
 
 evaluation:
   metrics: [{metrics}]   # the first one decides
@@ -158,7 +158,7 @@ def _text(loaded: Loaded, recipe: Path, name: str, base: str, train: Path, test:
         title=_plain(name), base=_plain(base), method=_method(loaded, find(base, recipe.parent)),
         train=_relative(train, folder), test=test_line, r=32 if small else 16, alpha=64 if small else 32,
         epochs=max(3, min(10, 5000 // max(1, loaded.rows))) if supervised else 1, learning_rate=rate, rate_why=why,
-        watched="" if supervised else ", metric: accuracy", metrics=", ".join(metrics), first=metrics[0], least=0.05,
+        metrics=", ".join(metrics), first=metrics[0], least=0.05,
     )  # fmt: skip
 
 
