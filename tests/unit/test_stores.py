@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tunesmith.core.errors import OutputError
 from tunesmith.core.messages import Example, Labelled, Message
 from tunesmith.data.keys import Keys, overlapping
-from tunesmith.data.rows import Joined, RowStore, pick
+from tunesmith.data.rows import Joined, RowStore, pick, records
 from tunesmith.data.spool import Spool
 from tunesmith.data.tokenize import Encoded
 from tunesmith.data.tokens import TokenStore
@@ -52,6 +52,8 @@ def test_rows_come_back_equal(texts: list[tuple[str, Any]]) -> None:
     assert list(store) == rows
     assert [store[i] for i in range(len(rows))] == rows
     assert list(store[1:]) == rows[1:]
+    assert [Example.model_validate_json(one) for one in records(store)] == rows
+    assert list(records(Joined([store, rows]))) == [*records(store), *records(rows)]
     assert store[-1:] and store[-1] == rows[-1] if rows else not store
 
 

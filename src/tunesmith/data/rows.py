@@ -67,6 +67,10 @@ class RowStore(Lazy[R], Generic[R]):
     def __iter__(self) -> Iterator[R]:
         return map(self._row, self._spool)
 
+    def records(self) -> Iterator[bytes]:
+        """The rows' JSON, as it is kept."""
+        return iter(self._spool)
+
     def _row(self, record: bytes) -> R:
         row: R = self._kind.validate_json(record)
         return row
@@ -102,7 +106,7 @@ class Joined(Lazy[T], Generic[T]):
     """Several sequences one behind the other."""
 
     def __init__(self, parts: Sequence[Sequence[T]]):
-        self._parts = parts
+        self.parts = parts
         self._ends = np.cumsum([len(part) for part in parts], dtype=np.int64)
 
     def __len__(self) -> int:
@@ -111,10 +115,10 @@ class Joined(Lazy[T], Generic[T]):
     def at(self, place: int) -> T:
         """The item at a place."""
         part = int(np.searchsorted(self._ends, place, side="right"))
-        return self._parts[part][place - (int(self._ends[part - 1]) if part else 0)]
+        return self.parts[part][place - (int(self._ends[part - 1]) if part else 0)]
 
     def __iter__(self) -> Iterator[T]:
-        for part in self._parts:
+        for part in self.parts:
             yield from part
 
 
@@ -133,6 +137,19 @@ class Mapped(Lazy[T], Generic[T]):
 
     def __iter__(self) -> Iterator[T]:
         return map(self._function, self._items)
+
+
+def records(rows: Sequence[Any]) -> Iterator[bytes]:
+    """Each row's JSON; without making a row of it where it is kept so."""
+    if isinstance(rows, RowStore):
+        yield from rows.records()
+    elif isinstance(rows, Joined):
+        for part in rows.parts:
+            yield from records(part)
+    else:
+        for row in rows:
+            kind: Any = type(row)
+            yield _adapter(kind).dump_json(row)
 
 
 def pick(whole: Sequence[T], places: Iterable[int] | NDArray[np.int64]) -> Sequence[T]:

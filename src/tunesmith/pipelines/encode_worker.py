@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -19,6 +20,7 @@ from ..models.tokenizer import tokenizer as load_tokenizer  # noqa: E402
 def main(base: str, date: str) -> None:
     """Answer every frame of rows on stdin with one of tokens on stdout, until stdin ends."""
     tokenizer = load_tokenizer(find(base), PLAIN_TEMPLATE, date)
+    gc.freeze()  # what the libraries made stays: it need not be looked through again and again
     while (rows := read_frame(sys.stdin.buffer)) is not None:
         examples = unpacked_rows(rows)
         write_frame(sys.stdout.buffer, packed_pieces(examples, encode_unrolled(tokenizer, examples)))

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from itertools import islice
 from queue import SimpleQueue
 from threading import Condition, Thread
 from types import TracebackType
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 from ..core import clock
 from ..core.errors import TunesmithError
 from ..core.messages import Example
-from ..data.rows import pick
+from ..data.rows import pick, records
 from ..data.spool import Spool
 from ..data.template import TemplateError, Tokenizer
 from ..data.tokenize import Pieces, encode_rows
@@ -127,12 +128,12 @@ class _Background:
 
     def _run(self) -> None:
         waiting: deque[Future[bytes]] = deque()
-        rows = iter(self._rows)
+        kept = records(self._rows)
         with ThreadPoolExecutor(len(self._workers)) as threads:
             try:
                 for begin in range(0, len(self._rows), PORTION):
                     size = min(PORTION, len(self._rows) - begin)
-                    waiting.append(threads.submit(self._ask, packed_rows([next(rows) for _ in range(size)])))
+                    waiting.append(threads.submit(self._ask, packed_rows(list(islice(kept, size)))))
                     if len(waiting) > 2 * len(self._workers):
                         self._keep(waiting.popleft().result())
                 while waiting:
