@@ -268,15 +268,32 @@ if os.environ.get("RANK") == "1":
 """
 
 
-@pytest.mark.slow
-def test_what_one_process_fails_by_ends_the_command_and_is_not_resumed_for_ever(
-    task: Path, start: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def short_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second of two processes runs out of memory once, in its fifth pass."""
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(OUT_OF_MEMORY, "utf-8")
     paths = [str(tmp_path / "site"), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(p for p in paths if p))
-    command = start("train", task / "lora.yaml", "--out", tmp_path / "run", "--nproc", 2)
+
+
+@pytest.mark.usefixtures("short_of_memory")
+def test_where_one_process_runs_out_of_memory_all_halve_and_the_curve_stays(
+    task: Path, alone: dict[str, Path], start: Any, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    command = start("train", task / "lora.yaml", "--out", run, "--nproc", 2)
+    assert command.wait() == 0, command.said()
+    assert "each micro-batch is now computed in 2 parts" in command.said()
+    _same_curve(run, alone["lora"])
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short_of_memory")
+def test_what_one_process_fails_by_ends_the_command_and_is_not_resumed_for_ever(
+    task: Path, start: Any, tmp_path: Path
+) -> None:
+    command = start("train", task / "lora.yaml", "--out", tmp_path / "run", "--nproc", 2, *FSDP)
     assert command.wait() == 1, command.said()
     assert "a process ran out of memory" in command.said()
     assert "lower training.batch_size" in command.said()

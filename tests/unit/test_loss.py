@@ -356,10 +356,10 @@ def test_gradients_are_exchanged_once_a_step_whatever_the_accumulation(
     asked: list[bool] = []
 
     @contextmanager
-    def communicating(wrapped: Any, *, wanted: bool) -> Iterator[None]:
+    def exchanging(model: Any, *, wanted: bool) -> Iterator[None]:
         asked.append(wanted)
         yield
 
-    monkeypatch.setattr(distributed, "communicating", communicating)
+    monkeypatch.setattr(distributed, "exchanging", exchanging)
     _trained(tmp_path / "run", _training(batch_size=2, gradient_accumulation=4, max_steps=2), torch.float32)
     assert asked == [False, False, False, False, True] * 2, "the regulariser, then four micro-batches"

@@ -66,8 +66,8 @@ class DevicesSpec(Spec):
     """How the work lies in memory and on processes. Changes no result beyond the last digits."""
 
     strategy: Literal["ddp", "fsdp"] = "ddp"
-    """With several processes: a whole model in each (DistributedDataParallel), or weights, gradients and optimizer
-    state in shares (FSDP2)."""
+    """With several processes: a whole model in each, gradients averaged once a step (DDP); or weights, gradients and
+    optimizer state in shares (FSDP2)."""
     activation_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them: less memory, more time."""
 

@@ -12,7 +12,7 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -22,7 +22,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
-from torch.nn.parallel import DistributedDataParallel
+from torch.nn import Parameter
 
 from ..core.errors import InterruptedRunError, TunesmithError
 
@@ -30,6 +30,8 @@ T = TypeVar("T")
 _PATIENCE = timedelta(days=7)
 """Others wait while rank 0 scores a model; a peer that dies is noticed at once, by its closed connection."""
 _SET_PARENT_DEATH_SIGNAL = 1
+_BUCKET = 25 * 2**20
+"""Bytes of gradients that are exchanged at once."""
 
 
 class World:
@@ -164,27 +166,6 @@ def _tells_of_a_peer(error: RuntimeError) -> bool:
     return isinstance(error, dist.DistError) or any(sign in text for sign in signs)
 
 
-class LossModule(nn.Module):
-    """A model with the loss behind it, so that DistributedDataParallel wraps whatever a method computes."""
-
-    def __init__(self, model: nn.Module, loss_sum: Callable[[Any, Any], Tensor]):
-        super().__init__()
-        self.model = model
-        self._loss_sum = loss_sum
-
-    def forward(self, batch: Any) -> Tensor:
-        """The loss sum of a batch."""
-        return self._loss_sum(self.model, batch)
-
-
-def wrap(model: nn.Module, loss_sum: Callable[[Any, Any], Tensor], world: World) -> nn.Module:
-    """The module to call for a loss: under DDP its backward pass averages gradients over the processes."""
-    module = LossModule(model, loss_sum)
-    if world.size == 1 or is_sharded(model):
-        return module
-    return DistributedDataParallel(module)
-
-
 def shard(model: nn.Module, world: World) -> None:
     """FSDP2: each block and the rest of the model share out their weights over the processes, in place."""
     if world.size == 1:
@@ -200,17 +181,66 @@ def is_sharded(model: nn.Module) -> bool:
 
 
 @contextmanager
-def communicating(wrapped: nn.Module, *, wanted: bool) -> Iterator[None]:
-    """Inside the block a backward pass exchanges gradients only where `wanted`: once an optimizer step."""
-    model = wrapped.module.model if isinstance(wrapped, DistributedDataParallel) else wrapped.model
+def exchanging(model: nn.Module, *, wanted: bool) -> Iterator[None]:
+    """Inside the block a backward pass under FSDP exchanges gradients only where `wanted`: once an optimizer step."""
     if isinstance(model, FSDPModule):
         model.set_requires_gradient_sync(wanted)
-        yield
-    elif isinstance(wrapped, DistributedDataParallel) and not wanted:
-        with wrapped.no_sync():
-            yield
-    else:
-        yield
+    yield
+
+
+def equalise(model: nn.Module, world: World) -> None:
+    """Give every process rank 0's weights, so that what each drew or read for itself cannot differ (DDP)."""
+    if world.size == 1 or is_sharded(model):
+        return
+    with torch.no_grad(), peer_loss():
+        for tensor in [*model.parameters(), *model.buffers()]:
+            dist.broadcast(tensor.detach(), 0)
+
+
+def average_gradients(model: nn.Module, parameters: Sequence[Parameter], world: World) -> None:
+    """Replace each parameter's gradient by its mean over the processes (DDP; under FSDP the backward pass did it).
+
+    A parameter that had no part in this process's rows, but in another's, counts as zero here.
+    """
+    if world.size == 1 or is_sharded(model):
+        return
+    with torch.no_grad(), peer_loss():
+        if world.max(int(any(parameter.grad is None for parameter in parameters))):
+            _fill_missing(parameters)
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        for bucket in _buckets(gradients):
+            flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
+            dist.all_reduce(flat)
+            flat /= world.size
+            for gradient, mean in zip(bucket, torch.split(flat, [g.numel() for g in bucket]), strict=True):
+                gradient.copy_(mean.view_as(gradient))
+
+
+def _fill_missing(parameters: Sequence[Parameter]) -> None:
+    """Zeros where another process has a gradient and this one has none."""
+    there = torch.tensor([parameter.grad is not None for parameter in parameters], dtype=torch.uint8)
+    dist.all_reduce(there, op=dist.ReduceOp.MAX)
+    for parameter, wanted in zip(parameters, there.tolist(), strict=True):
+        if wanted and parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+
+
+def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Tensors of one type and device in groups of about `_BUCKET` bytes: few exchanges, little memory beside them."""
+    kinds: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+    for tensor in tensors:
+        kinds.setdefault((tensor.dtype, tensor.device), []).append(tensor)
+    for group in kinds.values():
+        bucket: list[Tensor] = []
+        size = 0
+        for tensor in group:
+            bucket.append(tensor)
+            size += tensor.nbytes
+            if size >= _BUCKET:
+                yield bucket
+                bucket, size = [], 0
+        if bucket:
+            yield bucket
 
 
 def local(tensor: Tensor) -> Tensor:

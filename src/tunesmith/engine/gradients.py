@@ -36,11 +36,25 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class _Share:
+    """What this process computed of a step: sums over its rows; and of all rows their weight and tokens."""
+
+    loss: float
+    figures: dict[str, float]
+    weight: float
+    tokens: int
+    labelled: int
+
+
+@dataclass(frozen=True)
 class _Part:
     """Places in a step of the rows that are computed at once, and whether they count."""
 
     rows: list[int]
     counts: bool = True
+
+
+_MEND = "lower training.max_length, set training.devices.activation_checkpointing: true, or take a smaller base"
 
 
 class Gradients:
@@ -53,23 +67,24 @@ class Gradients:
         self._model, self._trainable, self._objective = model, trainable, objective
         self._rows, self._spec, self._pad_id, self._world, self._note = rows, spec, pad_id, world, note
         self._device = distributed.local(next(iter(trainable.values()))).device
-        self._wrapped = distributed.wrap(model, objective.loss_sum, world)
+        distributed.equalise(model, world)
         self.parts = 1
         """Into how many parts each micro-batch is cut; doubled whenever memory runs out."""
 
     def compute(self, number: int, step: Step) -> Measured:
-        """Gradients of optimizer step `number` (from 0), clipped. TunesmithError when one row finds no memory."""
+        """Gradients of optimizer step `number` (from 0), clipped. TunesmithError when one row finds no memory.
+
+        Nothing is exchanged before every process has computed its share (but under FSDP): so one that finds no memory
+        can say so, and all halve together.
+        """
         self._model.train()
         before = rng_state()
         while True:
-            try:
-                return self._accumulate(number, step)
-            except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error):
-                    raise
-                shortage = str(error).splitlines()[0]
-            # Here the error and with it every tensor that its frames held is gone.
-            self._halve(step, shortage)
+            share, shortage = self._try(number, step)
+            short = self._world.max(int(share is None))
+            if share is not None and not short:
+                return self._together(share)
+            self._halve(step, shortage or "another process ran out of memory")
             set_rng_state(before)
 
     def clear(self) -> None:
@@ -77,34 +92,55 @@ class Gradients:
         for parameter in self._trainable.values():
             parameter.grad = None
 
-    def _accumulate(self, number: int, step: Step) -> Measured:
+    def _try(self, number: int, step: Step) -> tuple[_Share | None, str]:
+        """This process's share of the step; None, and what was said, where memory ran out."""
+        try:
+            return self._accumulate(number, step), ""
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            shortage = str(error).splitlines()[0]
+            if self._world.size > 1 and distributed.is_sharded(self._model):
+                # The others wait for this process's weights, in the middle of a forward or backward pass.
+                raise TunesmithError(
+                    "a process ran out of memory", why=shortage, mend=f"lower training.batch_size; or {_MEND}"
+                ) from None
+        # Here the error and with it every tensor that its frames held is gone.
+        return None, shortage
+
+    def _accumulate(self, number: int, step: Step) -> _Share:
+        """Forward and backward over this process's rows: their gradients, not yet exchanged, and sums."""
         places = [i for micro in step for i in micro]
         total, figures = 0.0, dict.fromkeys(self._objective.figures, 0.0)
         self._objective.tally.take()
         with precision.context(str(self._spec.precision), self._model):
             rows = self._objective.step_rows(self._model, [self._rows[i] for i in places], number)
             weight = sum(row.weight for row in rows)
-            with distributed.communicating(self._wrapped, wanted=False):
+            with distributed.exchanging(self._model, wanted=False):
                 extra = self._objective.regulariser(self._model, number)
                 if extra is not None:
                     torch.autograd.backward(extra)
             parts = self._mine(_renumbered(step))
             for place, part in enumerate(parts):
-                with distributed.communicating(self._wrapped, wanted=place == len(parts) - 1):
+                with distributed.exchanging(self._model, wanted=place == len(parts) - 1):
                     batch = self._objective.batch([rows[i] for i in part.rows], self._pad_id, self._device)
-                    loss = self._wrapped(batch)
+                    loss = self._objective.loss_sum(self._model, batch)
                     # Over several processes gradients are averaged, and a sum is wanted.
                     torch.autograd.backward(loss * (part.counts * self._world.size / weight))
                 total += float(loss.detach()) * part.counts
                 sums = self._objective.tally.take()
                 figures = {name: figures[name] + sums.get(name, 0.0) * part.counts for name in figures}
-            norm = torch.nn.utils.clip_grad_norm_(
-                self._trainable.values(), self._spec.clip_norm or float("inf"), foreach=True
-            )
-        total, *sums_all = self._world.sum([total, *figures.values()])
-        means = {name: value / weight for name, value in zip(figures, sums_all, strict=True)}
-        tokens, labelled = sum(row.length for row in rows), sum(row.labelled for row in rows)
-        return Measured(total / weight, float(distributed.whole(norm)), tokens, labelled, means)
+        return _Share(total, figures, weight, sum(row.length for row in rows), sum(row.labelled for row in rows))
+
+    def _together(self, share: _Share) -> Measured:
+        """The step's gradients and figures, from every process's share."""
+        distributed.average_gradients(self._model, list(self._trainable.values()), self._world)
+        norm = torch.nn.utils.clip_grad_norm_(
+            self._trainable.values(), self._spec.clip_norm or float("inf"), foreach=True
+        )
+        total, *sums = self._world.sum([share.loss, *share.figures.values()])
+        means = {name: value / share.weight for name, value in zip(share.figures, sums, strict=True)}
+        return Measured(total / share.weight, float(distributed.whole(norm)), share.tokens, share.labelled, means)
 
     def _mine(self, step: Step) -> list[_Part]:
         """The micro-batches of this process: every n-th where they can be dealt out evenly, else the n-th rows of
@@ -123,13 +159,8 @@ class Gradients:
         """Cut micro-batches smaller and forget what was computed; TunesmithError where that cannot help."""
         self.clear()
         free()
-        mend = "lower training.max_length, set training.devices.activation_checkpointing: true, or take a smaller base"
-        if self._world.size > 1:
-            raise TunesmithError(
-                "a process ran out of memory", why=shortage, mend=f"lower training.batch_size; or {mend}"
-            )
         if max(len(part) for micro in step for part in self._cut(micro)) == 1:
-            raise TunesmithError("one row alone finds no memory", why=shortage, mend=mend)
+            raise TunesmithError("one row alone finds no memory", why=shortage, mend=_MEND)
         self.parts *= 2
         self._note(f"out of memory: each micro-batch is now computed in {self.parts} parts; the step stays the same")
 
