@@ -16,6 +16,9 @@ import pytest
 import torch
 
 import tiny
+from tunesmith.data import identity
+from tunesmith.data.load import load
+from tunesmith.pipelines.rundir import RunDir
 
 Cli = Callable[..., tiny.Result]
 HEAVY = ("torch", "transformers", "matplotlib", "sklearn", "peft", "pandas")
@@ -57,7 +60,7 @@ def test_run_writes_every_file_of_a_run(trained: Path) -> None:
     files = {p.name for p in trained.iterdir()}
     assert files == {
         "recipe.lock.yaml", "run.json", "metrics.jsonl", "checkpoints", "adapter", "evaluation.json",
-        "predictions.jsonl", "report.html", "data-audit.json",
+        "predictions.jsonl", "report.html", "data-audit.json", "training-rows.tsv",
     }  # fmt: skip
     for checkpoint in (trained / "checkpoints").iterdir():
         listed = _read(checkpoint / "MANIFEST.json")["files"]
@@ -65,7 +68,9 @@ def test_run_writes_every_file_of_a_run(trained: Path) -> None:
         for name, facts in listed.items():
             assert facts == {"size": (checkpoint / name).stat().st_size, "sha256": tiny.sha256(checkpoint / name)}
     suffixes = {p.suffix for p in trained.rglob("*") if p.is_file()}
-    assert suffixes <= {".yaml", ".json", ".jsonl", ".html", ".safetensors", ".jinja"}, "nothing is ever pickled"
+    assert suffixes <= {".yaml", ".json", ".jsonl", ".html", ".safetensors", ".jinja", ".tsv"}, (
+        "nothing is ever pickled"
+    )
 
 
 def test_run_json_and_the_audit_say_which_rows_these_were(trained: Path) -> None:
@@ -77,6 +82,19 @@ def test_run_json_and_the_audit_say_which_rows_these_were(trained: Path) -> None
     used = _read(trained / "run.json")["data_root"]
     assert len({train, test, used}) == 3, "the validation share is not trained on"
     assert all(len(root) == 64 for root in (train, test, used))
+
+
+def test_each_row_that_was_trained_on_is_named_by_its_digest(trained: Path) -> None:
+    head, *lines = (trained / "training-rows.tsv").read_text("utf-8").splitlines()
+    assert head == "digest\ttimes\trow"
+    told = {row: (bytes.fromhex(digest), int(times)) for digest, times, row in (line.split("\t") for line in lines)}
+    spec = RunDir(trained).recipe()
+    read = {row.origin: row for row in load(Path(spec.data.train[0].path)).records}
+    assert len(told) == len(lines) == round(0.9 * len(read)), "a tenth is validation"
+    assert all(identity.digest(read[row]) == digest for row, (digest, _) in told.items())
+    digests = identity.joined(bytearray(b"".join(digest for digest, _ in told.values())))
+    root = identity.root(digests, [times for _, times in told.values()])
+    assert root == _read(trained / "run.json")["data_root"]
 
 
 def test_evaluation_json_has_its_keys(trained: Path) -> None:

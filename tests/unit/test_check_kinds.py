@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ from hypothesis import strategies as st
 from tunesmith.cli.options import column_names
 from tunesmith.core.errors import ContentError, UsageError
 from tunesmith.core.messages import Example, Labelled, Message, Preference, Prompt, Text
-from tunesmith.data import kind_checks, supervision
+from tunesmith.data import kind_checks, supervision, tokenize
 from tunesmith.data.audit import Supervision
 from tunesmith.data.keys import Keys
 from tunesmith.data.kinds import better, joined, parted
 from tunesmith.data.load import OtherKindError
 from tunesmith.data.supervision import Prompts
-from tunesmith.data.tokenize import Encoded, encode
+from tunesmith.data.template import TemplateError
+from tunesmith.data.tokenize import Encoded, encode, encode_rows
 from tunesmith.pipelines.check import Request, check_files
 
 TEXT = st.text(min_size=1, max_size=12)
@@ -232,18 +234,38 @@ def test_tokens_that_do_not_begin_with_the_served_prompt_are_found(bundled_token
     assert (told.prompts_compared, told.prompts_equal) == (3, 2)
 
 
-def test_of_a_set_of_usual_size_every_row_is_compared(bundled_tokenizer: Any) -> None:
+def test_of_a_set_of_usual_size_every_row_is_made_into_tokens_again(bundled_tokenizer: Any) -> None:
     assert Prompts(bundled_tokenizer, 9_999)._chosen == frozenset(range(9_999))
     assert len(Prompts(bundled_tokenizer, 20_000)._chosen) == 10_000
 
 
-def test_of_many_rows_a_seeded_sample_is_compared(bundled_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_many_rows_a_seeded_sample_is_made_into_tokens_again(
+    bundled_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = [turns(("user", f"say {i}"), ("assistant", "it")) for i in range(40)]
     monkeypatch.setattr(supervision, "COMPARED", 10)
     none = measured([], 9, drop=False)
-    assert compared(bundled_tokenizer, rows).added_to(none).prompts_compared == 10
+    prompts = compared(bundled_tokenizer, rows)
+    assert (prompts.added_to(none).prompts_compared, prompts._sampled) == (40, 10)
     chosen = [Prompts(bundled_tokenizer, 40, seed)._chosen for seed in (0, 0, 1)]
     assert chosen[0] == chosen[1] != chosen[2]
+
+
+def test_a_row_cut_otherwise_than_its_served_prompt_is_refused(
+    bundled_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [turns(("user", "say it"), ("assistant", "it")), turns(("user", "say that"), ("assistant", "that"))]
+    plain = tokenize.render_prompt
+
+    def cut_elsewhere(tokenizer: Any, messages: Any, *more: Any) -> Any:
+        shown = plain(tokenizer, messages, *more)
+        return replace(shown, cuts=(20,)) if "that" in shown.text else shown
+
+    monkeypatch.setattr(tokenize, "render_prompt", cut_elsewhere)
+    for good, bad in (encode(bundled_tokenizer, rows), [shown for _, shown in encode_rows(bundled_tokenizer, rows)]):
+        assert not isinstance(good, TemplateError)
+        assert isinstance(bad, TemplateError)
+        assert "the prompt of turn 1 is cut into other tokens in training" in str(bad)
 
 
 def test_columns_are_read_from_lists_and_repetitions() -> None:

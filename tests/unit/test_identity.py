@@ -123,6 +123,8 @@ def test_the_audit_has_the_root_of_each_file_and_the_run_that_of_the_rows_used(t
 
     a, b, c = (prepared(path=str(tmp_path / f"{name}.jsonl")) for name in "abc")
     roots = [p.audit.as_json()["files"][0]["root"] for p in (a, b, c)]
-    assert roots[0] == roots[1] == a.data_root() == b.data_root() != roots[2] == c.data_root()
+    used = [p.trained_rows().root() for p in (a, b, c)]
+    assert used == roots
+    assert roots[0] == roots[1] != roots[2]
     twice = prepared(path=str(tmp_path / "a.jsonl"), weight=2)
-    assert twice.audit.as_json()["files"][0]["root"] == roots[0] != twice.data_root()
+    assert twice.audit.as_json()["files"][0]["root"] == roots[0] != twice.trained_rows().root()

@@ -1,8 +1,9 @@
 """What of the training rows carries loss, and whether each is trained behind the prompt that will be served.
 
-That the two prompts are the same text is proved for every row while it is rendered: the loss of a turn begins where
-the served prompt ends, or the row is refused (`template.render_example`). Text and cuts being the same, so are the
-tokens. `Prompts` puts that to the test on a seeded sample, for a rendering costs more than all else of a check.
+That the two prompts are the same is seen for every row while it is rendered: the loss of a turn begins where the served
+prompt ends (`template.render_example`), and up to there the row is cut into the same texts (`tokenize._as_served`),
+or it is refused. Equal texts have equal tokens. `Prompts` puts that to the test on the tokens of a seeded sample, which
+are made once more for it, and holds them against those of a server that does not cut.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from .template import TemplateError, Tokenizer, render_prompt
 from .tokenize import Encoded, Pieces, encode_prompt
 
 COMPARED = 10_000
-"""Rows whose prompt is rendered and tokenized once more, as a server does it; some 0.3 ms each, thus 3 s at most."""
+"""Rows whose prompt's tokens are made once more, as a server does it; some 0.3 ms each, thus 3 s at most."""
 
 
 @dataclass
@@ -50,18 +51,19 @@ class Measure:
 
 
 class Prompts:
-    """Trained prompts beside served ones, of a seeded sample of the rows: how many, how many equal, where not."""
+    """Trained prompts beside served ones: how many rows were compared, how many are equal; the tokens of a sample."""
 
     def __init__(self, tokenizer: Tokenizer, rows: int, seed: int = 0):
         self._tokenizer = tokenizer
         drawn = np.random.default_rng(seed).choice(rows, COMPARED, replace=False) if rows > COMPARED else range(rows)
         self._chosen = frozenset(map(int, drawn))
-        self._compared = 0
+        self._seen = self._sampled = 0
         self._differing: list[str] = []
         self._cut_elsewhere: list[str] = []
 
     def see(self, index: int, pieces: Pieces) -> None:
-        """The next row, by its place, as it is trained: itself or in pieces."""
+        """The next row, by its place, as it is trained: itself or in pieces, each rendered as it is served."""
+        self._seen += len(pieces)
         if index in self._chosen:
             for piece, encoded in pieces:
                 self._compare(piece, encoded)
@@ -75,7 +77,7 @@ class Prompts:
             shown = render_prompt(self._tokenizer, asked, example.tools)
         except TemplateError:
             return
-        self._compared += 1
+        self._sampled += 1
         trained = encoded.input_ids.tolist()
         if trained[: len(served)] != served[: len(trained)]:
             self._differing.append(example.origin)
@@ -85,8 +87,7 @@ class Prompts:
 
     def added_to(self, supervision: Supervision) -> Supervision:
         """The figures with these."""
-        equal = self._compared - len(self._differing)
-        return replace(supervision, prompts_compared=self._compared, prompts_equal=equal)
+        return replace(supervision, prompts_compared=self._seen, prompts_equal=self._seen - len(self._differing))
 
     def findings(self) -> Iterator[Finding]:
         """Prompts that differ, and those that a server which tokenizes the whole text at once would cut otherwise."""
@@ -99,7 +100,7 @@ class Prompts:
         if elsewhere:
             yield Finding(
                 "prompt_tokens_differ", "warn",
-                f"other servers would cut this prompt into other tokens than it was trained with (of {self._compared} "
-                "prompts compared)",
+                f"other servers would cut this prompt into other tokens than it was trained with (of {self._sampled} "
+                "prompts looked at)",
                 "serve the model with Tunesmith, or use a template with special tokens between the turns", elsewhere,
             )  # fmt: skip

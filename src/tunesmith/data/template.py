@@ -114,9 +114,11 @@ def render_unrolled(
     return [(piece, _render_piece(tokenizer, piece, escape)) for piece in pieces]
 
 
-def render_prompt(tokenizer: Tokenizer, messages: Sequence[Message], tools: Any) -> Rendered:
+def render_prompt(
+    tokenizer: Tokenizer, messages: Sequence[Message], tools: Any, escape: Escape | None = None
+) -> Rendered:
     """Text of a served prompt. Its spans are the earlier assistant turns, so that it is cut into tokens alike."""
-    shown = escape_for(tokenizer).guard(messages, tools)
+    shown = (escape or escape_for(tokenizer)).guard(messages, tools)
     text = render(tokenizer, shown.messages, shown.tools, prompt=True)
     return _unmarked(shown, Rendered(text, _spans(tokenizer, shown.messages, shown.tools, text, learned=False)))
 

@@ -16,7 +16,7 @@ from ..core.events import Phase, PhaseEnded, PhaseStarted, Sink, silent
 from ..engine import distributed, guards, precision
 from ..evaluation.gate import Verdict
 from . import bench as benches
-from . import machine, report_facts
+from . import machine, report_facts, trained_rows
 from .bench import Bench
 from .forecast import audited
 from .prepare import Prepared, prepare
@@ -88,6 +88,8 @@ class Journey:
         self.run.tidy()
         self.run.write_recipe(prepared.spec)
         self.run.write_json("data-audit.json", self._audit)
+        rows = prepared.trained_rows()
+        self.run.write_pieces(trained_rows.FILE, rows.lines())
         self._opened = True
         self.run.reserve()
         self.run.update(
@@ -100,7 +102,7 @@ class Journey:
             base_fingerprint=prepared.base.fingerprint(),
             tokenizer_fingerprint=prepared.base.tokenizer_fingerprint(),
             data_fingerprint=prepared.data_fingerprint,
-            data_root=prepared.data_root(),
+            data_root=rows.root(),
             tokens_fingerprint=prepared.tokens_fingerprint,
             recipe_fingerprint=prepared.spec.training_fingerprint(),
             teacher_fingerprint=prepared.teacher,

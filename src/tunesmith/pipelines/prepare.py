@@ -59,6 +59,7 @@ from . import compatible, prepare_heads, prepare_kinds
 from .encoding import Encoding, Shown
 from .recipe import RunSpec
 from .sift import Training, sift
+from .trained_rows import TrainedRows
 
 LONGEST_AUTO = 4096
 _NEWER = ("near_threshold", "near_duplicates", "on_near_overlap", "split", "cap_per_label", "names")
@@ -116,10 +117,10 @@ class Prepared:
     teacher: str | None = None
     """Fingerprint of who teaches, where a teacher does."""
 
-    def data_root(self) -> str:
-        """What the set of training rows is as they are used: after masking, choice and weights; an epoch of them."""
+    def trained_rows(self) -> TrainedRows:
+        """The training rows as they are used, after masking, choice and weights: what each is, and how often."""
         counts = self.repeats if self.counts is None else self.counts
-        return identity.root(identity.digests(self.train.examples), counts)
+        return TrainedRows(identity.digests(self.train.examples), counts, self.train.examples)
 
     def references(self) -> Sequence[Encoded]:
         """The test rows as the sequences whose loss is told: of pairs the chosen answers."""

@@ -114,6 +114,10 @@ class RunDir:
         """A whole JSON Lines file."""
         files.write_bytes(self.path / name, b"".join(orjson.dumps(row) + b"\n" for row in rows))
 
+    def write_pieces(self, name: str, pieces: Iterable[bytes]) -> None:
+        """A whole file, piece by piece."""
+        files.write_pieces(self.path / name, pieces)
+
     def write_text(self, name: str, text: str) -> None:
         """A whole text file."""
         files.write_text(self.path / name, text)
