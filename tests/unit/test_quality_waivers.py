@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections import Counter
@@ -400,6 +401,38 @@ def test_unknown_codes_and_empty_reasons_are_errors_that_list_the_known_ones(tmp
     assert caught.value.where == f"{path}:3"
     with pytest.raises(ValueError, match="at least 3"):
         DataSpec.model_validate({"train": "x", "waive": {"bad_row": ""}})
+
+
+def test_the_reference_page_has_every_code_with_its_severity_and_what_waiving_does() -> None:
+    page = (SOURCE.parents[1] / "docs/reference/findings.md").read_text("utf-8")
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| `")]
+    told = {code.strip("`"): row for row in rows for code in row[0].split(", ")}
+    assert set(told) == _codes()
+    for code, done in BLOCKING.items():
+        assert "block" in told[code][1]
+        assert told[code][3] == done
+    assert all(told[code][3] == "cannot be" for code in UNWAIVABLE)
+
+
+def _codes() -> set[str]:
+    """Every code that a Finding is made with."""
+    found: set[str] = set()
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Finding":
+                found |= _texts(node.args[0])
+    return found
+
+
+def _texts(node: ast.expr) -> set[str]:
+    if isinstance(node, ast.Constant):
+        return {node.value}
+    if isinstance(node, ast.IfExp):
+        return _texts(node.body) | _texts(node.orelse)
+    assert isinstance(node, ast.JoinedStr)
+    head = node.values[0].value
+    ends = ("drop", "truncate") if head == "long_" else ("", "_masked", "_dropped")
+    return {f"{head}{end}" for end in ends}
 
 
 def test_every_blocking_code_can_be_waived_but_those_that_leave_nothing_to_train() -> None:
