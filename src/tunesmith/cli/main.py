@@ -22,7 +22,7 @@ _EPILOG = (
 )
 _COMMANDS = (
     "demo", "init", "check", "run", "train", "evaluate", "runs", "report", "chat", "rate", "generate", "export",
-    "methods", "doctor",
+    "methods", "advise", "doctor",
 )  # fmt: skip
 
 app = typer.Typer(
