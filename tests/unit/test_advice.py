@@ -64,18 +64,9 @@ def test_every_way_has_a_name_and_a_next_step() -> None:
 
 def test_the_command_tells_and_without_a_terminal_asks_nothing() -> None:
     options = [
-        "--task",
-        "extract",
-        "--trouble",
-        "format",
-        "--examples",
-        "500",
-        "--changes",
-        "never",
-        "--volume",
-        "100",
+        "--task", "extract", "--trouble", "format", "--examples", "500", "--changes", "never", "--volume", "100",
         "--may-not-leave",
-    ]
+    ]  # fmt: skip
     done = tiny.tunesmith("advise", *options, "--json")
     told = json.loads(done.stdout)
     assert told["steps"][0]["way"] == "fine_tune"
