@@ -54,6 +54,17 @@ def test_rouge_l_does_not_stem():
     assert named("rouge_l").score("killing", "killed") == 0
 
 
+def widened(rows):
+    """The confidence of a plain percentile interval that is as wide as ours (Hesterberg 2015, section 5.3)."""
+    stats = pytest.importorskip("scipy.stats")
+    return 1 - 2 * stats.norm.cdf(np.sqrt(rows / (rows - 1)) * stats.t.ppf(0.025, rows - 1))
+
+
+def test_the_widening_is_of_few_rows():
+    assert widened(10) == pytest.approx(0.983, abs=0.001)
+    assert widened(1000) == pytest.approx(0.9502, abs=0.0002)
+
+
 def test_intervals_agree_with_scipy():
     stats = pytest.importorskip("scipy.stats")
     rng = np.random.default_rng(3)
@@ -65,7 +76,14 @@ def test_intervals_agree_with_scipy():
         return t.mean(axis) - b.mean(axis)
 
     theirs = stats.bootstrap(
-        (base, tuned), difference, paired=True, vectorized=True, n_resamples=8000, method="percentile", rng=1
+        (base, tuned),
+        difference,
+        paired=True,
+        vectorized=True,
+        n_resamples=8000,
+        method="percentile",
+        rng=1,
+        confidence_level=widened(80),
     ).confidence_interval
     assert ours.delta.low == pytest.approx(theirs.low, abs=0.01)
     assert ours.delta.high == pytest.approx(theirs.high, abs=0.01)
@@ -86,7 +104,14 @@ def test_intervals_of_a_mean_per_token_agree_with_scipy():
 
     for values, interval in ((base, ours.base), (tuned, ours.tuned)):
         theirs = stats.bootstrap(
-            (values, counts), ratio, paired=True, vectorized=True, n_resamples=8000, method="percentile", rng=1
+            (values, counts),
+            ratio,
+            paired=True,
+            vectorized=True,
+            n_resamples=8000,
+            method="percentile",
+            rng=1,
+            confidence_level=widened(60),
         ).confidence_interval
         width = theirs.high - theirs.low
         assert interval.low == pytest.approx(theirs.low, abs=0.06 * width)

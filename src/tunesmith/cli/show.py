@@ -13,6 +13,8 @@ from rich.text import Text
 from .console import out
 
 BAR, FEW = 40, 5
+CHANCE = 0.05
+"""A difference of a larger p is not coloured: it may be chance."""
 _COLOURS = {"block": "bold red", "warn": "yellow", "info": "cyan"}
 
 
@@ -201,10 +203,17 @@ def evaluation(facts: dict[str, Any]) -> None:
         f"Base and tuned model on the same {facts['rows']} held-out rows", columns,
         [_metric_row(m) for m in facts["metrics"]], columns[1:],
     )  # fmt: skip
+    if power := facts.get("power"):
+        out.print(f"  {_could_be_seen(power)}")
     for part in facts["slices"]:
         first = part["metrics"][0]
         out.print(f"  {escape(part['field'])} = {escape(part['value'])}: {first['name']} {first['base']:.3f} -> "
                   f"{first['tuned']:.3f} ({part['rows']} rows)")  # fmt: skip
+    if worst := facts.get("worst_slice"):
+        low, high = worst["tuned_ci95"]
+        below = "clearly below the whole" if worst["clearly_below"] else "which may be chance"
+        out.print(f"  worst slice: {escape(worst['field'])} = {escape(worst['value'])} ({worst['rows']} rows), "
+                  f"{worst['metric']} {worst['tuned']:.3f} ({low:.3f} to {high:.3f}), {below}")  # fmt: skip
     for baseline in facts["baselines"]:
         if baseline["metric"] == facts["row_metric"]:
             out.print(f"  without training, {baseline['name']}: {baseline['metric']} {baseline['score']:.3f}")
@@ -217,6 +226,15 @@ def evaluation(facts: dict[str, Any]) -> None:
         mark = "[green]yes[/]" if reason["ok"] else "[red]no [/]"
         out.print(f"  {mark} {escape(reason['text'])}")
     out.print()
+
+
+def _could_be_seen(power: dict[str, Any]) -> str:
+    """What so many rows could have shown."""
+    if power["detectable"] is None:
+        return f"with {power['rows']} rows no difference in {power['metric']} could be shown: test on more"
+    return (
+        f"with {power['rows']} rows you can see differences in {power['metric']} of {power['detectable']:.3f} or more"
+    )
 
 
 def _forgotten(facts: dict[str, Any]) -> str:
@@ -263,7 +281,8 @@ def _metric_row(m: dict[str, Any]) -> tuple[Any, ...]:
     low, high = m["ci95"]
     gain = low > 0 if m["higher_is_better"] else high < 0
     harm = high < 0 if m["higher_is_better"] else low > 0
-    style = "green" if gain else "red" if harm else ""
+    chance = (m.get("p_value") or 0) > CHANCE
+    style = "" if chance else "green" if gain else "red" if harm else ""
     delta = Text(f"{m['delta']:+.3f}", style=style)
     return m["name"], f"{m['base']:.3f}", f"{m['tuned']:.3f}", delta, f"{low:+.3f} to {high:+.3f}"
 

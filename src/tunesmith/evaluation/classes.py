@@ -31,14 +31,32 @@ class Classes:
     """(true label, what was said, rows), the most frequent first; what is right is left out."""
 
 
-def classes(truth: NDArray[np.float64], said: NDArray[np.float64], names: Sequence[str]) -> Classes:
-    """Of label numbers [rows], by scikit-learn; a share of nothing is 0."""
+NO_LABEL = "(no label)"
+"""What an answer counts as that is no label of the test rows."""
+
+
+def said_classes(truth: Sequence[str], said: Sequence[str]) -> Classes:
+    """Of labels and answers as texts [rows]; the labels are those that are right somewhere."""
+    names = [*sorted(set(truth)), NO_LABEL]
+    number = {name: i for i, name in enumerate(names)}
+    numbers = (
+        np.array([number.get(one, len(names) - 1) for one in texts], dtype=np.float64) for texts in (truth, said)
+    )
+    return classes(*numbers, names, real=len(names) - 1)
+
+
+def classes(
+    truth: NDArray[np.float64], said: NDArray[np.float64], names: Sequence[str], real: int | None = None
+) -> Classes:
+    """Of label numbers [rows], by scikit-learn; a share of nothing is 0. Numbers from `real` on are no labels: they are
+    confused with and have no figures of their own."""
     t, s = truth.astype(np.int64), said.astype(np.int64)
     present = np.union1d(t, s)
-    precision, recall, f1, rows = precision_recall_fscore_support(t, s, labels=present, zero_division=0.0)
+    scored = present if real is None else present[present < real]
+    precision, recall, f1, rows = precision_recall_fscore_support(t, s, labels=scored, zero_division=0.0)
     labels = [
         Label(names[number], int(rows[i]), float(precision[i]), float(recall[i]), float(f1[i]))
-        for i, number in enumerate(present.tolist())
+        for i, number in enumerate(scored.tolist())
     ]
     table = confusion_matrix(t, s, labels=present)
     np.fill_diagonal(table, 0)

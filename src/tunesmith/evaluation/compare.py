@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -14,29 +13,45 @@ from numpy.typing import NDArray
 from ..core.messages import Example
 from .config import EvaluationSpec
 from .metrics import Metric, named
+from .metrics.base import Unit
+from .metrics.over_rows import Scored, lower_is_better, of_mean, ratio, scored, unit
+from .power import Power, power
 from .run import Answers
-from .stats import Paired, paired_bootstrap
+from .significance import Difference, difference
+from .slices import Part, parts
+from .stats import LEVEL, Paired, bootstrap
 
 Outcome = Literal["win", "loss", "tie_right", "tie_wrong"]
-LOWER_IS_BETTER = {"loss", "perplexity"}
-UNITS = {"loss": "nats", "perplexity": "ratio"}
+LOSSES = ("loss", "perplexity")
+"""What is told of every model, answers or not."""
+LOWER_IS_BETTER = {*LOSSES}
+UNITS: dict[str, Unit] = {"loss": "nats", "perplexity": "ratio"}
 
 
 @dataclass(frozen=True)
 class MetricResult:
-    """A metric of both models. For loss and perplexity lower is better."""
+    """A metric of both models. For loss and perplexity lower is better, and where `lower` says so."""
 
     name: str
     figures: Paired
+    chance: Difference | None = None
+    """How probable such a difference is by chance; None where no test was made."""
+    lower: bool = False
+    unit: Unit = "share"
 
     @property
     def lower_is_better(self) -> bool:
         """The direction of the metric."""
-        return self.name in LOWER_IS_BETTER
+        return self.lower or self.name in LOWER_IS_BETTER
 
-    def gain_low(self) -> float:
-        """The lower bound of the improvement, whichever direction the metric has."""
-        return -self.figures.delta.high if self.lower_is_better else self.figures.delta.low
+    def gain_low(self, level: float = LEVEL) -> float:
+        """The lower bound of the improvement, whichever direction the metric has; 0.05 is that of the 95 % interval."""
+        delta = self.figures.delta_at(level)
+        return -delta.high if self.lower_is_better else delta.low
+
+    def beyond_chance(self) -> bool:
+        """Whether a test, where one was made, rules out chance at 5 %: of very few rows an interval tells less."""
+        return self.chance is None or self.chance.p_value <= LEVEL
 
     def as_json(self) -> dict[str, object]:
         """One entry of `metrics` in evaluation.json."""
@@ -44,13 +59,14 @@ class MetricResult:
         return {
             "name": self.name, "base": f.base.value, "tuned": f.tuned.value, "delta": f.delta.value,
             "ci95": f.delta.pair, "base_ci95": f.base.pair, "tuned_ci95": f.tuned.pair,
-            "higher_is_better": not self.lower_is_better, "unit": UNITS.get(self.name, "share"),
+            "p_value": self.chance.p_value if self.chance else None, "test": self.chance.test if self.chance else None,
+            "higher_is_better": not self.lower_is_better, "unit": UNITS.get(self.name, self.unit),
         }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Slice:
-    """The rows whose metadata `field` has `value`."""
+    """The rows whose metadata `field` has `value`, or that are alike otherwise, see `slices`."""
 
     field: str
     value: str
@@ -68,6 +84,14 @@ class Comparison:
     row_metric: str
     base_scores: NDArray[np.float64]
     tuned_scores: NDArray[np.float64]
+    parts: list[Part]
+    """The rows of each slice, in the order of `slices`."""
+    power: Power | None = None
+    """What the first metric could have shown on so many rows."""
+
+    def slices_of(self, row: int) -> dict[str, str]:
+        """The slices that a row belongs to."""
+        return {part.field: part.value for part in self.parts if row in part}
 
     def outcome(self, row: int) -> Outcome:
         """Whether the tuned model answered this row better, worse or alike."""
@@ -87,7 +111,7 @@ class Comparison:
 def resolve_metrics(spec: EvaluationSpec, references: Sequence[str]) -> list[Metric]:
     """The metrics of a recipe; "auto" becomes those that fit the form of the reference answers."""
     if spec.metrics != "auto":
-        return [named(name) for name in spec.metrics]
+        return [named(entry) for entry in spec.metrics]
     as_json = bool(references) and all(is_json_object(text) for text in references)
     names = ("exact_match", "json_valid", "field_f1") if as_json else ("exact_match", "token_f1", "rouge_l")
     return [named(name) for name in names]
@@ -96,6 +120,22 @@ def resolve_metrics(spec: EvaluationSpec, references: Sequence[str]) -> list[Met
 Scores = NDArray[np.float64]
 BothScores = tuple[Scores, Scores]
 """Of base and tuned model, [rows] each."""
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """One metric of both models on all rows."""
+
+    base: Scored
+    tuned: Scored
+    lower: bool = False
+    unit: Unit = "share"
+
+    def result(self, name: str, rows: NDArray[np.int64], spec: EvaluationSpec, seed: int) -> MetricResult:
+        """Of some of the rows."""
+        both = self.base.of(rows), self.tuned.of(rows)
+        chance = difference(*both, permutations=spec.resamples, seed=seed)
+        return MetricResult(name, bootstrap(*both, resamples=spec.resamples, seed=seed), chance, self.lower, self.unit)
 
 
 def compare(
@@ -111,50 +151,56 @@ def compare(
 
     `measured` are scores that do not come from answers, by name. `spec.metrics` names the order of all.
     """
-    found = {m.name: (_score(m, base, examples), _score(m, tuned, examples)) for m in metrics} | dict(measured or {})
-    wanted = [*found] if spec.metrics == "auto" else spec.metrics
-    scores = {name: found[name] for name in wanted}
-    everything = np.arange(len(examples))
-    first, (base_scores, tuned_scores) = next(iter(scores.items()), ("loss", (-base.losses(), -tuned.losses())))
+    found = {m.name: _measure(m, base, tuned, examples) for m in metrics}
+    found |= {name: _Measure(of_mean(b), of_mean(t)) for name, (b, t) in (measured or {}).items()}
+    wanted = spec.metric_names() or [*found]
+    measures = {name: found[name] for name in wanted} | _losses(base, tuned)
+    first = next(iter(wanted), "loss")
+    sign = -1 if first in LOWER_IS_BETTER or measures[first].lower else 1
+    losses = first in LOSSES
+    base_scores, tuned_scores = (base.losses(), tuned.losses()) if losses else (
+        measures[first].base.rows, measures[first].tuned.rows
+    )  # fmt: skip
+    everything, sliced = np.arange(len(examples)), parts(examples, spec.slices)
+    results = _results(measures, everything, spec, seed)
     return Comparison(
         rows=len(examples),
-        metrics=_results(scores, base, tuned, everything, spec, seed),
+        metrics=results,
         slices=[
-            Slice(field, value, len(rows), _results(scores, base, tuned, rows, spec, seed))
-            for field in spec.slices
-            for value, rows in _slice_rows(examples, field)
+            Slice(part.field, part.value, len(part.rows), _results(measures, part.rows, spec, seed)) for part in sliced
         ],
         row_metric=first,
-        base_scores=base_scores,
-        tuned_scores=tuned_scores,
+        base_scores=sign * base_scores,
+        tuned_scores=sign * tuned_scores,
+        parts=sliced,
+        power=power(first, results[0].figures, share=results[0].as_json()["unit"] == "share"),
     )
 
 
+def _measure(metric: Metric, base: Answers, tuned: Answers, examples: Sequence[Example]) -> _Measure:
+    both = (scored(metric, answers.texts, examples, answers.drawn) for answers in (base, tuned))
+    return _Measure(*both, lower_is_better(metric), unit(metric))
+
+
+def _losses(base: Answers, tuned: Answers) -> dict[str, _Measure]:
+    """Loss and perplexity, a token; both models are asked the same tokens."""
+    counts = base.label_counts.astype(np.float64)
+    loss, perplexity = (
+        [Scored(a.losses(), of_mean(a.loss_sums, counts).statistics, figure) for a in (base, tuned)]
+        for figure in (ratio, _exp_ratio)
+    )
+    return {"loss": _Measure(*loss), "perplexity": _Measure(*perplexity)}
+
+
+def _exp_ratio(sums: Scores) -> Scores:
+    exponential: Scores = np.exp(ratio(sums))
+    return exponential
+
+
 def _results(
-    scores: Mapping[str, BothScores], base: Answers, tuned: Answers,
-    rows: NDArray[np.int64], spec: EvaluationSpec, seed: int,
+    measures: Mapping[str, _Measure], rows: NDArray[np.int64], spec: EvaluationSpec, seed: int
 ) -> list[MetricResult]:  # fmt: skip
-    bootstrap = partial(paired_bootstrap, resamples=spec.resamples, seed=seed)
-    results = [MetricResult(name, bootstrap(b[rows], t[rows])) for name, (b, t) in scores.items()]
-    counts = base.label_counts[rows].astype(np.float64)
-    sums = base.loss_sums[rows], tuned.loss_sums[rows]
-    results.append(MetricResult("loss", bootstrap(*sums, counts)))
-    results.append(MetricResult("perplexity", bootstrap(*sums, counts, transform=np.exp)))
-    return results
-
-
-def _score(metric: Metric, answers: Answers, examples: Sequence[Example]) -> NDArray[np.float64]:
-    pairs = zip(answers.texts, examples, strict=True)
-    return np.array([metric.score(text, example.answer()) for text, example in pairs])
-
-
-def _slice_rows(examples: Sequence[Example], field: str) -> list[tuple[str, NDArray[np.int64]]]:
-    """Values of a metadata field, most frequent first, with their rows; rows without the field are left out."""
-    rows: dict[str, list[int]] = {}
-    for index, example in enumerate(examples):
-        if field in example.metadata:
-            rows.setdefault(str(example.metadata[field]), []).append(index)
-    return [(value, np.array(r)) for value, r in sorted(rows.items(), key=lambda item: (-len(item[1]), item[0]))]
+    return [measure.result(name, rows, spec, seed) for name, measure in measures.items()]
 
 
 def is_json_object(text: str) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..core.spec import Spec
+from .metrics.config import Configured, MetricSpec
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -14,21 +16,44 @@ Positive = Annotated[int, Field(ge=1)]
 class EvaluationSpec(Spec):
     """How base and tuned model are compared on the test rows."""
 
-    metrics: Annotated[tuple[str, ...], Field(min_length=1)] | Literal["auto"] = "auto"
-    """Metric names, the one that counts most first; auto: by the form of the reference answers."""
+    metrics: Annotated[tuple[str | MetricSpec, ...], Field(min_length=1)] | Literal["auto"] = "auto"
+    """Metrics, the one that counts most first, by name or configured; auto: by the form of the reference answers."""
     max_tokens: Positive | Literal["auto"] = "auto"
     """Longest answer; auto: the longest reference answer and a quarter more."""
-    slices: tuple[str, ...] = ()
-    """Metadata fields whose values are also scored apart."""
+    slices: tuple[str, ...] | Literal["auto"] = ()
+    """What is also scored apart: metadata fields by their values, and, where no field has that name, `label` (the right
+    answer), `length` (of the prompt, in thirds) and `source` (the file); auto: those of the three that tell rows
+    apart."""
     resamples: int = Field(default=2000, ge=100)
-    """Bootstrap resamples behind each 95 % interval."""
+    """Bootstrap resamples behind each 95 % interval, and permutations behind each test."""
+
+    @model_validator(mode="after")
+    def _different_names(self) -> EvaluationSpec:
+        names = self.metric_names()
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            raise ValueError(f"two metrics are called '{twice}': give one of them another name")
+        return self
+
+    def metric_names(self) -> tuple[str, ...]:
+        """The names of the metrics, in order; none where they are "auto"."""
+        if self.metrics == "auto":
+            return ()
+        return tuple(entry if isinstance(entry, str) else entry.named() for entry in self.metrics)
+
+    def entries(self, names: Sequence[str]) -> tuple[str | Configured, ...]:
+        """These metrics as a recipe would give them: configured as they are in this one."""
+        given = () if self.metrics == "auto" else self.metrics
+        known = {entry.named(): entry for entry in given if not isinstance(entry, str)}
+        return tuple(known.get(name, name) for name in names)
 
 
 class GateSpec(Spec):
     """What the tuned model must reach to pass."""
 
     require: dict[str, float] | None = None
-    """For each metric the least gain (tuned minus base) that the lower bound of the 95 % interval must reach;
-    of a loss or perplexity the least fall. None: the first metric's lower bound must be above 0."""
+    """For each metric the least gain (tuned minus base) that the lower bound of the 95 % interval must reach, which is
+    widened where several are named (Holm); of what is better the lower it is, the least fall. None: the first metric's
+    lower bound must be above 0, and a test must rule out chance."""
     max_forgetting: float | None = Field(default=0.10, ge=0)
     """Largest rise of the loss on general text, in nats a token; null for no limit."""

@@ -9,6 +9,8 @@ from ..core.errors import ContentError, nearest
 from .compare import MetricResult
 from .config import GateSpec
 from .forgetting import Forgetting
+from .significance import holm_levels
+from .stats import LEVEL
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,14 @@ class Verdict:
 def judge(gate: GateSpec, metrics: Sequence[MetricResult], forgetting: Forgetting | None) -> Verdict:
     """Hold the figures against the gate. Bounds are the lower ends of 95 % intervals of the improvement.
 
+    Where several metrics are named their intervals are widened after Holm (1979): 95 % holds for all of them together.
     `forgetting` is None where it cannot be measured; the gate must not ask for it then.
     """
     by_name = {m.name: m for m in metrics}
     if gate.require is None:
         reasons = [_better(metrics[0])]
     else:
-        reasons = [_required(by_name, name, least) for name, least in gate.require.items()]
+        reasons = _required([by_name[name] for name in gate.require], [*gate.require.values()])
     if gate.max_forgetting is not None and forgetting:
         reasons.append(_forgetting(forgetting, gate.max_forgetting))
     return Verdict(reasons)
@@ -60,13 +63,34 @@ def check_names(gate: GateSpec, metric_names: Sequence[str]) -> None:
 
 def _better(metric: MetricResult) -> Reason:
     low = metric.gain_low()
-    text = f"{metric.name} is surely better than the base" if low > 0 else f"{metric.name} is not surely better"
-    return Reason(low > 0, f"{text} (at least {low:+.3f}, more than 0 is needed)")
+    ok = low > 0 and metric.beyond_chance()
+    text = f"{metric.name} is surely better than the base" if ok else f"{metric.name} is not surely better"
+    bound = f"at least {low:+.3f}, more than 0 is needed"
+    if low > 0 and not ok and metric.chance:
+        bound += f"; but such a difference comes by chance with p = {metric.chance.p_value:.2g}: more rows are needed"
+    return Reason(ok, f"{text} ({bound})")
 
 
-def _required(by_name: dict[str, MetricResult], name: str, least: float) -> Reason:
-    low = by_name[name].gain_low()
-    return Reason(low >= least, f"{name} gains at least {low:+.3f}, {least:+.3f} is needed")
+def _required(metrics: Sequence[MetricResult], least: Sequence[float]) -> list[Reason]:
+    """A reason for each metric; of several, each at the level that Holm gives it."""
+    pairs = list(zip(metrics, least, strict=True))
+    levels = holm_levels([_chance_of_less(metric, bound) for metric, bound in pairs], LEVEL)
+    reasons = []
+    for (metric, bound), level in zip(pairs, levels, strict=True):
+        low = metric.gain_low(level)
+        held = f" (the {100 * (1 - level):.4g} % interval, after Holm: {len(pairs)} metrics are gated)"
+        told = held if level < LEVEL else ""
+        reasons.append(Reason(low >= bound, f"{metric.name} gains at least {low:+.3f}{told}, {bound:+.3f} is needed"))
+    return reasons
+
+
+def _chance_of_less(metric: MetricResult, least: float) -> float:
+    """Twice the share of the resamples whose gain is below `least`: the level whose interval has its bound there."""
+    draws = metric.figures.draws
+    if draws is None:
+        return 0.0 if metric.gain_low() >= least else 1.0
+    gains = -draws if metric.lower_is_better else draws
+    return min(1.0, 2 * float((gains < least).mean()))
 
 
 def _forgetting(forgetting: Forgetting, limit: float) -> Reason:

@@ -13,7 +13,7 @@ from ..core.messages import Example, spoken
 from ..data.packing import learned, pieces
 from ..data.tokenize import Encoded, encode_prompt
 from ..engine.evaluate import row_losses
-from ..inference.generate import Sampling, generate
+from ..inference.generate import Answer, Sampling, generate
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class Answers:
     finished: list[bool]
     loss_sums: NDArray[np.float64]
     label_counts: NDArray[np.int64]
+    drawn: Sequence[Sequence[str]] = ()
+    """Several answers to each row, drawn at random, where a metric asks for such."""
 
     def losses(self) -> NDArray[np.float64]:
         """Mean loss of each row, nats a token."""
@@ -62,8 +64,25 @@ def answer_rows(
         context=context, on_progress=on_progress,
     )  # fmt: skip
     scored = score_rows(model, test.encoded, pad_id=tokenizer.pad_token_id, number_type=number_type)
-    texts = [spoken(tokenizer.decode(a.token_ids, skip_special_tokens=True)).strip() for a in answers]
+    texts = _texts(tokenizer, answers)
     return replace(scored, texts=texts, finished=[a.finish_reason == "stop" for a in answers])
+
+
+def draw_rows(
+    model: Any, tokenizer: Any, test: TestSet, sampling: Sampling, times: int, *, stop_ids: set[int],
+    context: int | None,
+) -> list[list[str]]:  # fmt: skip
+    """`times` answers to every prompt, drawn under `sampling`, the seed rising by one with each."""
+    how: dict[str, Any] = {"pad_id": tokenizer.pad_token_id, "stop_ids": stop_ids, "context": context}
+    rounds = [
+        _texts(tokenizer, generate(model, test.prompts, replace(sampling, seed=sampling.seed + number), **how))
+        for number in range(times)
+    ]
+    return [list(row) for row in zip(*rounds, strict=True)]
+
+
+def _texts(tokenizer: Any, answers: Sequence[Answer]) -> list[str]:
+    return [spoken(tokenizer.decode(a.token_ids, skip_special_tokens=True)).strip() for a in answers]
 
 
 def score_documents(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..core.errors import ContentError
 from ..data.curriculum import BASE_LOSS
-from ..evaluation.metrics import named
+from ..evaluation.metrics import find
 from ..methods.classify.config import ClassifySpec
 from ..methods.pretrain.config import PretrainSpec
 from ..methods.reward.config import RewardSpec
@@ -32,7 +32,8 @@ def require(spec: RunSpec, base: Base) -> None:
         )
     stopping = spec.training.early_stopping
     if stopping and stopping.metric not in ("loss", *spec.method.figures):
-        named(stopping.metric, where="training.early_stopping.metric")
+        entries = () if spec.evaluation.metrics == "auto" else spec.evaluation.metrics
+        find(stopping.metric, entries, where="training.early_stopping.metric")
 
 
 def _stored_quantised(spec: RunSpec, base: Base) -> None:

@@ -43,7 +43,7 @@ from ..data.tokens import Sizes, TokenStore
 from ..data.tokens import fingerprint as tokens_fingerprint
 from ..engine.steps import DEFAULT_BATCH_SIZE, Steps
 from ..evaluation import gate
-from ..evaluation.compare import LOWER_IS_BETTER, resolve_metrics
+from ..evaluation.compare import LOSSES, resolve_metrics
 from ..evaluation.metrics import Metric
 from ..methods.classify.config import ClassifySpec
 from ..methods.distill.config import DistillSpec
@@ -160,7 +160,7 @@ def prepare(
     else:
         metrics = resolve_metrics(spec.evaluation, [e.answer() for e in test.examples])
         names = [metric.name for metric in metrics]
-    gate.check_names(spec.gate, [*names, *sorted(LOWER_IS_BETTER)])
+    gate.check_names(spec.gate, [*names, *LOSSES])
     counts = repeats if getattr(spec.method, "packing", False) else None
     if counts is not None:
         train = _packed(train, counts, workbench.max_length, spec.seed)
@@ -208,7 +208,7 @@ def _other_kind(
             for rows in (train, validation)
         )
         spec = spec.model_copy(update={"gate": prepare_heads.gate(spec.gate)})
-    gate.check_names(spec.gate, [*names, *sorted(LOWER_IS_BETTER)])
+    gate.check_names(spec.gate, [*names, *LOSSES])
     repeats = ready.train.made.repeats
     resolved = _resolve(spec, base, limit, train, repeats, test, names, ready.order)
     return Prepared(
@@ -439,7 +439,7 @@ def _resolve(
     longest = int(test.sizes.labelled.max(initial=0))
     evaluation = spec.evaluation.model_copy(
         update={
-            "metrics": tuple(names) or "auto",
+            "metrics": spec.evaluation.entries(names) or "auto",
             "max_tokens": round(1.25 * longest) + 8
             if spec.evaluation.max_tokens == "auto"
             else spec.evaluation.max_tokens,

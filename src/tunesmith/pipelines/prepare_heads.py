@@ -30,14 +30,14 @@ def measured(spec: EvaluationSpec, measures: Sequence[str], method: str) -> tupl
     """Names of all that is compared beside losses. ContentError for metrics of answers."""
     if spec.metrics == "auto":
         return tuple(measures)
-    for name in spec.metrics:
+    for name in spec.metric_names():
         if name not in measures:
             raise ContentError(
                 f"evaluation.metrics: '{name}' scores answers, and a model of method '{method}' writes none",
                 where="evaluation.metrics",
                 mend=f"name {', '.join(measures)}, or leave it out; loss and perplexity always count",
             )
-    return spec.metrics
+    return spec.metric_names()
 
 
 def gate(spec: GateSpec) -> GateSpec:

@@ -232,13 +232,14 @@ def measured(spec: EvaluationSpec, measures: Sequence[str], kind: Kind) -> tuple
     """
     if spec.metrics == "auto":
         return tuple(measures), []
-    metrics = [named(name) for name in spec.metrics if name not in measures]
+    names = spec.metric_names()
+    metrics = [named(entry) for entry, name in zip(spec.metrics, names, strict=True) if name not in measures]
     if metrics and kind != "preference":
         raise ContentError(
             f"evaluation.metrics: '{metrics[0].name}' needs rows with right answers, and these are {kind} rows",
             where="evaluation.metrics", mend=f"name {', '.join(measures) or 'none'}; loss and perplexity always count",
         )  # fmt: skip
-    return spec.metrics, metrics
+    return names, metrics
 
 
 MAKERS: dict[Kind, Maker] = {"preference": pairs, "labelled": judged}

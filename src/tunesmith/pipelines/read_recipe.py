@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from ..core.errors import ContentError, MissingError, UsageError, nearest
 from ..data.config import SourceSpec
 from ..data.places import on_hub
+from ..evaluation.metrics.config import in_folder
 from .recipe import RunSpec
 from .yaml_lines import Located, parse
 
@@ -265,10 +266,15 @@ def _absolute(spec: RunSpec, folder: Path, environment: Mapping[str, str]) -> Ru
         filled = _fill(name, environment)
         return str((folder / filled).resolve()) if (folder / filled).is_dir() else filled
 
+    evaluation = spec.evaluation
+    if evaluation.metrics != "auto":
+        metrics = tuple(in_folder(entry, resolve) for entry in evaluation.metrics)
+        evaluation = evaluation.model_copy(update={"metrics": metrics})
     method, teacher = spec.method, getattr(spec.method, "teacher", None)
     if isinstance(teacher, str):
         method = method.model_copy(update={"teacher": model(teacher)})
-    return spec.model_copy(update={"data": data.model_copy(update=update), "base": model(spec.base), "method": method})
+    parts = {"data": data.model_copy(update=update), "base": model(spec.base), "method": method}
+    return spec.model_copy(update=parts | {"evaluation": evaluation})
 
 
 def _fill(text: str, environment: Mapping[str, str]) -> str:

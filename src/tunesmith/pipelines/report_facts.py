@@ -22,6 +22,7 @@ from ..report import (
     OutcomeCounts,
     OverfittingFacts,
     PhaseTime,
+    PowerFacts,
     ReportFacts,
     RowFacts,
     SliceFacts,
@@ -29,6 +30,7 @@ from ..report import (
     SplitFacts,
     SupervisionFacts,
     TokenFacts,
+    WorstSliceFacts,
     render,
 )
 from .recipe import RunSpec
@@ -56,7 +58,9 @@ def facts(run: RunDir) -> ReportFacts:
         adapter=spec.adapter.told(),
         test_rows=evaluation["rows"],
         metrics=_metrics(evaluation["metrics"]),
+        power=_power(evaluation.get("power")),
         slices=[_slice(s) for s in evaluation["slices"]],
+        worst_slice=WorstSliceFacts(**evaluation["worst_slice"]) if evaluation.get("worst_slice") else None,
         baselines=[BaselineFacts(**b) for b in evaluation["baselines"]],
         tables=tables(evaluation),
         forgetting=_forgetting(evaluation["forgetting"]),
@@ -107,7 +111,14 @@ def _method(spec: RunSpec, known: dict[str, Any]) -> str:
 
 def _metrics(entries: list[dict[str, Any]]) -> list[MetricFacts]:
     wanted = ("name", "base", "tuned", "higher_is_better", "unit")
-    return [MetricFacts(ci95=tuple(e["ci95"]), **{key: e[key] for key in wanted}) for e in entries]
+    return [
+        MetricFacts(ci95=tuple(e["ci95"]), p_value=e.get("p_value"), **{key: e[key] for key in wanted}) for e in entries
+    ]
+
+
+def _power(entry: dict[str, Any] | None) -> PowerFacts | None:
+    """Runs of older versions have none."""
+    return PowerFacts(**{key: entry[key] for key in ("metric", "rows", "detectable")}) if entry else None
 
 
 def _slice(entry: dict[str, Any]) -> SliceFacts:

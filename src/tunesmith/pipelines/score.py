@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ..core.events import Progress, Sink
 from ..evaluation import overfitting as overfit
+from ..evaluation.classes import said_classes
 from ..evaluation.compare import Comparison, compare
 from ..evaluation.forgetting import Forgetting, GeneralLoss, general_loss, general_rows
 from ..evaluation.gate import Verdict, judge
-from ..evaluation.metrics import Metric
+from ..evaluation.metrics.base import Sampled
+from ..evaluation.metrics.label_f1 import Accuracy, LabelF1
+from ..evaluation.metrics.over_rows import scored
 from ..evaluation.neighbour import copied_answers
-from ..evaluation.run import Answers, TestSet, answer_rows, score_documents, score_rows
+from ..evaluation.run import Answers, TestSet, answer_rows, draw_rows, score_documents, score_rows
+from ..evaluation.slices import worst
+from ..inference.generate import Sampling
 from ..methods.base import Figures, Heading
 from . import score_heads
 from .bench import Bench
@@ -57,11 +62,17 @@ def _losses(bench: Bench, prepared: Prepared, how: dict[str, Any]) -> Answers:
 def _answers(bench: Bench, prepared: Prepared, sink: Sink) -> Answers:
     spec = prepared.spec
     test = TestSet.of(prepared.test.conversations, prepared.references(), bench.tokenizer)
-    return answer_rows(
-        bench.model, bench.tokenizer, test,
-        max_tokens=int(spec.evaluation.max_tokens), stop_ids=bench.stop_ids, context=bench.context,
-        number_type=bench.number_type, on_progress=lambda done: sink(Progress(done, len(test.examples), "rows")),
+    longest, how = int(spec.evaluation.max_tokens), {"stop_ids": bench.stop_ids, "context": bench.context}
+    answers = answer_rows(
+        bench.model, bench.tokenizer, test, max_tokens=longest, number_type=bench.number_type,
+        on_progress=lambda done: sink(Progress(done, len(test.examples), "rows")), **how,
     )  # fmt: skip
+    asking = [metric for metric in prepared.metrics if isinstance(metric, Sampled) and metric.samples]
+    if not asking:
+        return answers
+    times, temperature = max(metric.samples for metric in asking), asking[0].temperature
+    sampling = Sampling(longest, temperature=temperature, seed=spec.seed)
+    return replace(answers, drawn=draw_rows(bench.model, bench.tokenizer, test, sampling, times, **how))
 
 
 def evaluate(prepared: Prepared, base: Score, tuned: Score, run: RunDir) -> Verdict:
@@ -94,15 +105,38 @@ def evaluate(prepared: Prepared, base: Score, tuned: Score, run: RunDir) -> Verd
                 }
                 for s in comparison.slices
             ],
+            "worst_slice": _facts(worst(comparison.slices, comparison.metrics[0])),
             "row_metric": comparison.row_metric,
+            "power": _facts(comparison.power),
             "outcomes": comparison.counts(),
             "baselines": _baselines(prepared),
             "forgetting": _forgetting(forgetting, spec.gate.max_forgetting),
             "overfitting": vars(overfitting),
         }
-        | score_heads.facts(prepared, base.held_out, tuned.held_out),
+        | score_heads.facts(prepared, base.held_out, tuned.held_out)
+        | _classes(prepared, base.answers, tuned.answers),
     )
     return verdict
+
+
+def _facts(found: Any) -> dict[str, Any] | None:
+    """A record as plain values, where there is one."""
+    return vars(found) if found else None
+
+
+def _classes(prepared: Prepared, base: Answers, tuned: Answers) -> dict[str, Any]:
+    """`classes` of answers that are labels, where a metric takes them so."""
+    metric = next((one for one in prepared.metrics if isinstance(one, Accuracy | LabelF1)), None)
+    if metric is None:
+        return {}
+    truth = [metric.label(example.answer()) for example in prepared.test.conversations]
+    both = {"base": base, "tuned": tuned}
+    return {
+        "classes": {
+            name: asdict(said_classes(truth, [metric.label(text) for text in answers.texts]))
+            for name, answers in both.items()
+        }
+    }
 
 
 def _forgetting(found: Forgetting | None, limit: float | None) -> dict[str, Any]:
@@ -126,7 +160,11 @@ def _baselines(prepared: Prepared) -> list[dict[str, Any]]:
         return found
     answers = copied_answers(prepared.train.conversations, prepared.test.conversations)
     return found + [
-        {"name": "nearest training row", "metric": metric.name, "score": _mean(metric, answers, prepared)}
+        {
+            "name": "nearest training row",
+            "metric": metric.name,
+            "score": scored(metric, answers, prepared.test.conversations).value,
+        }
         for metric in prepared.metrics
         if metric.uses_reference
     ]
@@ -136,14 +174,7 @@ def _longer(chosen: int, rejected: int) -> float:
     return 0.5 if chosen == rejected else float(chosen > rejected)
 
 
-def _mean(metric: Metric, answers: list[str], prepared: Prepared) -> float:
-    pairs = zip(answers, prepared.test.conversations, strict=True)
-    scores = [metric.score(text, example.answer()) for text, example in pairs]
-    return sum(scores) / len(scores)
-
-
 def _predictions(prepared: Prepared, base: Answers, tuned: Answers, comparison: Comparison) -> list[dict[str, Any]]:
-    fields = prepared.spec.evaluation.slices
     base_losses, tuned_losses = base.losses(), tuned.losses()
     answered = bool(prepared.metrics) or any(base.texts) or any(tuned.texts)
     return [
@@ -161,7 +192,7 @@ def _predictions(prepared: Prepared, base: Answers, tuned: Answers, comparison: 
             "base_finished": base.finished[i],
             "tuned_finished": tuned.finished[i],
             "outcome": comparison.outcome(i),
-            "slices": {f: str(example.metadata[f]) for f in fields if f in example.metadata},
+            "slices": comparison.slices_of(i),
         }
         for i, example in enumerate(prepared.test.conversations)
     ]

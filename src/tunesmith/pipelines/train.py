@@ -11,7 +11,8 @@ from ..engine import distributed, memory
 from ..engine.distributed import ALONE, World
 from ..engine.loop import Loop, Outcome, Plan
 from ..engine.metrics_log import MetricsLog, NoLog
-from ..evaluation.metrics import named
+from ..evaluation.metrics import find
+from ..evaluation.metrics.over_rows import lower_is_better, scored
 from ..evaluation.run import TestSet, answer_rows
 from ..methods.base import Scene
 from . import bench as benches
@@ -124,12 +125,14 @@ def _gathered(prepared: Prepared, bench: Bench, world: World) -> Bench:
 
 
 def _validation_metric(prepared: Prepared, bench: Bench) -> Callable[[], float] | None:
-    """Answers the validation rows and gives the mean of the metric that early stopping watches; None for the loss."""
+    """Answers the validation rows and gives the metric that early stopping watches, negative where lower is better;
+    None for the loss."""
     stopping = prepared.spec.training.early_stopping
     told = ("loss", *prepared.spec.method.figures)
     if stopping is None or stopping.metric in told or not prepared.validation.examples:
         return None
-    metric, rows = named(stopping.metric), prepared.validation
+    watched = {metric.name: metric for metric in prepared.metrics}.get(stopping.metric)
+    metric, rows = watched or find(stopping.metric, (), "training.early_stopping.metric"), prepared.validation
     test = TestSet.of(rows.examples, rows.encoded, bench.tokenizer)
 
     longest = round(1.25 * max(e.labelled for e in rows.encoded)) + 8
@@ -139,9 +142,8 @@ def _validation_metric(prepared: Prepared, bench: Bench) -> Callable[[], float] 
             bench.model, bench.tokenizer, test, max_tokens=longest, stop_ids=bench.stop_ids,
             context=bench.context, number_type=bench.number_type,
         )  # fmt: skip
-        pairs = zip(answers.texts, rows.examples, strict=True)
-        scores = [metric.score(text, example.answer()) for text, example in pairs]
-        return sum(scores) / len(scores)
+        value = scored(metric, answers.texts, rows.examples).value
+        return -value if lower_is_better(metric) else value
 
     return score
 

@@ -27,10 +27,12 @@ from tunesmith.report.facts import (
     OutcomeCounts,
     OverfittingFacts,
     PhaseTime,
+    PowerFacts,
     ReportFacts,
     RowFacts,
     SliceFacts,
     TableFacts,
+    WorstSliceFacts,
 )
 from tunesmith.report.render import render
 
@@ -54,6 +56,7 @@ __all__ = [
     "OutcomeCounts",
     "OverfittingFacts",
     "PhaseTime",
+    "PowerFacts",
     "ReportFacts",
     "RowFacts",
     "ShownRowFacts",
@@ -63,5 +66,6 @@ __all__ = [
     "SupervisionFacts",
     "TableFacts",
     "TokenFacts",
+    "WorstSliceFacts",
     "render",
 ]

@@ -19,6 +19,8 @@ Unit = Literal["share", "nats", "ratio"]
 Outcome = Literal["win", "loss", "tie_right", "tie_wrong"]
 FitVerdict = Literal["none", "mild", "overfitting", "too_short", "underfit"]
 Interval = tuple[float, float]
+CHANCE = 0.05
+"""A difference of a larger p may be chance."""
 
 
 class GateReason(Facts):
@@ -42,6 +44,8 @@ class MetricFacts(Facts):
     ci95: Interval | None
     higher_is_better: bool = True
     unit: Unit = "share"
+    p_value: float | None = None
+    """How probable such a difference is by chance; None where no test was made."""
 
     @property
     def delta(self) -> float:
@@ -50,8 +54,8 @@ class MetricFacts(Facts):
 
     @property
     def effect(self) -> Literal["gain", "loss", "unclear"]:
-        """A gain or a loss only where the whole interval lies on one side of zero."""
-        if self.ci95 is None:
+        """A gain or a loss only where the whole interval lies on one side of zero, and no test says chance."""
+        if self.ci95 is None or (self.p_value is not None and self.p_value > CHANCE):
             return "unclear"
         low, high = self.ci95 if self.higher_is_better else (-self.ci95[1], -self.ci95[0])
         if low > 0:
@@ -66,6 +70,28 @@ class SliceFacts(Facts):
     value: Text
     rows: Count
     metrics: Sequence[MetricFacts]
+
+
+class WorstSliceFacts(Facts):
+    """The slice on which the tuned model's first metric is worst; 95 % intervals of the level and the difference."""
+
+    field: Text
+    value: Text
+    rows: Count
+    metric: Text
+    tuned: float
+    tuned_ci95: Interval
+    delta: float
+    ci95: Interval
+    clearly_below: bool
+
+
+class PowerFacts(Facts):
+    """The least difference in `metric` that so many rows show four times in five, in its unit; None: none can be."""
+
+    metric: Text
+    rows: Count
+    detectable: float | None
 
 
 class BaselineFacts(Facts):
@@ -203,7 +229,9 @@ class ReportFacts(Facts):
     adapter: Text
     test_rows: Count
     metrics: Sequence[MetricFacts] = Field(min_length=1)
+    power: PowerFacts | None = None
     slices: Sequence[SliceFacts] = ()
+    worst_slice: WorstSliceFacts | None = None
     baselines: Sequence[BaselineFacts] = ()
     tables: Sequence[TableFacts] = ()
     forgetting: ForgettingFacts | None = None

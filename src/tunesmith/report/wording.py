@@ -110,6 +110,37 @@ def verdict(facts: ReportFacts) -> str:
     return f"Do not ship: {movement}, but {fails}: {'; '.join(failed)}."
 
 
+def power(facts: ReportFacts) -> str | None:
+    """What the test could have shown, as one sentence; None where it is not known."""
+    found = facts.power
+    unit = next((metric.unit for metric in facts.metrics if found and metric.name == found.metric), None)
+    if found is None or unit is None:
+        return None
+    rows = count(found.rows, "row")
+    if found.detectable is None:
+        return f"With {rows} no difference in {found.metric} could be shown: test on more."
+    least = f"{math.ceil(100 * found.detectable)} points" if unit == "share" else number(found.detectable, unit)
+    return (
+        f"With {rows} you can see differences in {found.metric} of {least} or more; of smaller ones most stay unseen."
+    )
+
+
+def worst_slice(facts: ReportFacts) -> str | None:
+    """The slice on which the tuned model does worst, as one sentence; None where there is none."""
+    worst = facts.worst_slice
+    unit = next((metric.unit for metric in facts.metrics if worst and metric.name == worst.metric), None)
+    if worst is None or unit is None:
+        return None
+    low, high = (number(end, unit) for end in worst.tuned_ci95)
+    below = "clearly below the whole" if worst.clearly_below else "which may be chance"
+    gained = f"{change(worst.ci95[0], unit)} to {change(worst.ci95[1], unit)}"
+    return (
+        f"Worst slice, {worst.field}: {worst.value} ({count(worst.rows, 'row')}): {worst.metric} "
+        f"{number(worst.tuned, unit)} (95% interval {low} to {high}), {below}; "
+        f"against the base {difference(worst.delta, unit)} (95% interval {gained})."
+    )
+
+
 def caveats(facts: ReportFacts) -> list[str]:
     """What a careful reader should know beside the verdict, most serious first."""
     notes = []
@@ -169,6 +200,8 @@ def _movement(metric: MetricFacts) -> str:
     base, tuned = number(metric.base, metric.unit), number(metric.tuned, metric.unit)
     if base == tuned:
         return f"{metric.name} stays at {base}"
+    if metric.effect == "unclear":
+        return f"{metric.name} shows no clear change, {base} to {tuned},"
     return f"{metric.name} {'rises' if metric.delta > 0 else 'falls'} from {base} to {tuned}"
 
 

@@ -1,10 +1,26 @@
-"""What a metric must offer."""
+"""What a metric must offer, and what it may offer beside that.
+
+Metric    scores one answer; its figure is the mean over rows
+Batched   scores all rows at once, and may look at the whole row
+Sampled   looks at several answers to each row, drawn at random (pass@k)
+Pooled    its figure is no mean over rows: it is made of sums over rows (BLEU, macro F1)
+Directed  its figure is no share, or less of it is better
+"""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...core.messages import Example
+
+Array = NDArray[np.float64]
+Unit = Literal["share", "nats", "ratio"]
 
 
 class Metric(Protocol):
@@ -20,6 +36,54 @@ class Metric(Protocol):
 
     def score(self, prediction: str, reference: str) -> float:
         """The score of one answer."""
+
+
+@runtime_checkable
+class Batched(Protocol):
+    """A metric that scores all rows at once: one that needs more of a row than its answer, or a process of its own."""
+
+    def scores(self, predictions: Sequence[str], rows: Sequence[Example]) -> Sequence[float]:
+        """The scores of the answers, in order."""
+
+
+@runtime_checkable
+class Pooled(Protocol):
+    """A metric whose figure is made of sums over rows, and of which only the sums are added."""
+
+    def statistics(self, predictions: Sequence[str], rows: Sequence[Example]) -> Array:
+        """[rows, k]: what each row adds to the sums."""
+
+    def figure(self, sums: Array) -> Array:
+        """[..., k] -> [...]: the figure of such sums."""
+
+
+@runtime_checkable
+class Sampled(Protocol):
+    """A metric that is asked of several answers to each row, drawn at random, where its `samples` is above 0."""
+
+    @property
+    def samples(self) -> int:
+        """Answers to draw for each row; 0 where the one greedy answer is enough."""
+
+    @property
+    def temperature(self) -> float:
+        """Of the drawing."""
+
+    def scores_of_drawn(self, drawn: Sequence[Sequence[str]], rows: Sequence[Example]) -> Sequence[float]:
+        """The scores of the rows, in order; `drawn` holds the answers to each."""
+
+
+@runtime_checkable
+class Directed(Protocol):
+    """A metric of which less may be better, or which is no share."""
+
+    @property
+    def lower_is_better(self) -> bool:
+        """The direction."""
+
+    @property
+    def unit(self) -> Unit:
+        """What its figures are."""
 
 
 def parsed(text: str) -> Any:
