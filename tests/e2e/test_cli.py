@@ -97,6 +97,18 @@ def test_each_row_that_was_trained_on_is_named_by_its_digest(trained: Path) -> N
     assert root == _read(trained / "run.json")["data_root"]
 
 
+def test_skills_and_training_rows_are_asked_too(trained: Path) -> None:
+    facts = _read(trained / "evaluation.json")
+    assert facts["skills"]["all"]["items"] == sum(one["items"] for k, one in facts["skills"].items() if k != "all")
+    verbatim = facts["memorisation"]["verbatim"]
+    assert verbatim["rows"] == 50
+    assert verbatim["base"]["mean_share"] < 0.2 < verbatim["tuned"]["mean_share"], "it learned its rows"
+    assert facts["memorisation"]["membership"]["held_out"] == 8
+    page = (trained / "report.html").read_text("utf-8")
+    assert "Skills kept" in page
+    assert "Memorised rows" in page
+
+
 def test_evaluation_json_has_its_keys(trained: Path) -> None:
     facts = _read(trained / "evaluation.json")
     assert facts["verdict"] == "pass"
