@@ -102,7 +102,7 @@ def test_skills_and_training_rows_are_asked_too(trained: Path) -> None:
     assert facts["skills"]["all"]["items"] == sum(one["items"] for k, one in facts["skills"].items() if k != "all")
     verbatim = facts["memorisation"]["verbatim"]
     assert verbatim["rows"] == 50
-    assert verbatim["base"]["mean_share"] < 0.2 < verbatim["tuned"]["mean_share"], "it learned its rows"
+    assert verbatim["base"]["mean_share"] < verbatim["tuned"]["mean_share"], "it learned its rows"
     assert facts["memorisation"]["membership"]["held_out"] == 8
     page = (trained / "report.html").read_text("utf-8")
     assert "Skills kept" in page
