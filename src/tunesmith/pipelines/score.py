@@ -78,8 +78,9 @@ def _answers(bench: Bench, prepared: Prepared, sink: Sink) -> Answers:
     return replace(answers, drawn=draw_rows(bench.model, bench.tokenizer, test, sampling, times, **how))
 
 
-def evaluate(prepared: Prepared, base: Score, tuned: Score, run: RunDir) -> Verdict:
-    """Compare the two, judge, and write `evaluation.json` and `predictions.jsonl` of a trained run."""
+def evaluate(prepared: Prepared, base: Score, tuned: Score, run: RunDir, into: str = ".") -> Verdict:
+    """Compare the two, judge, and write `evaluation.json` and `predictions.jsonl` of a trained run, or of a folder in
+    its folder that is there."""
     spec = prepared.spec
     comparison = compare(
         prepared.test.conversations, base.answers, tuned.answers, prepared.metrics, spec.evaluation, spec.seed,
@@ -94,9 +95,9 @@ def evaluate(prepared: Prepared, base: Score, tuned: Score, run: RunDir) -> Verd
     stopping = spec.training.early_stopping
     watched = stopping.metric if stopping else "loss"
     overfitting = overfit.judge(*curves, facts["kept_step"], stopped_early=facts["stopped_early"], watched=watched)
-    run.write_lines("predictions.jsonl", _predictions(prepared, base.answers, tuned.answers, comparison))
+    run.write_lines(f"{into}/predictions.jsonl", _predictions(prepared, base.answers, tuned.answers, comparison))
     run.write_json(
-        "evaluation.json",
+        f"{into}/evaluation.json",
         {
             "verdict": "pass" if verdict.passed else "fail",
             "reasons": [vars(reason) for reason in verdict.reasons],
