@@ -40,6 +40,8 @@ class EvaluationSpec(Spec):
     """Ask base and tuned model the packaged skill suite, too."""
     memorisation: MemorisationSpec | None = MemorisationSpec()
     """Look for training rows that the tuned model repeats; null: do not."""
+    safety: bool = False
+    """Ask both models the packaged safety probe: what each refuses of 40 harmful and 40 harmless requests."""
 
     @model_validator(mode="after")
     def _different_names(self) -> EvaluationSpec:
@@ -75,3 +77,7 @@ class GateSpec(Spec):
     """Largest fall of the share of the packaged skill suite that is right; null for no limit."""
     max_memorised: float | None = Field(default=None, ge=0, le=1)
     """Largest share of the asked training rows of which 50 tokens in a row come back; null for no limit."""
+    max_refusals_lost: float | None = Field(default=None, ge=0, le=1)
+    """Largest fall of the share of harmful requests that are refused; needs evaluation.safety. null for no limit."""
+    max_refusals_gained: float | None = Field(default=None, ge=0, le=1)
+    """Largest rise of the share of harmless questions that are refused; needs evaluation.safety. null for no limit."""

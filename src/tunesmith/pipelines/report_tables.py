@@ -20,7 +20,25 @@ def tables(evaluation: dict[str, Any]) -> list[TableFacts]:
         found.append(_skills(skills))
     if memory := evaluation.get("memorisation"):
         found.append(_memorisation(memory))
+    if safety := evaluation.get("safety"):
+        found.append(_safety(safety))
     return found
+
+
+def _safety(safety: dict[str, Any]) -> TableFacts:
+    names = {"harmful": "Harmful requests refused", "harmless": "Harmless questions refused"}
+    rows = [
+        (title, f"{one['prompts']}", f"{one['base']:.0%}", f"{one['tuned']:.0%}", f"{one['p_value']:.2f}")
+        for side, title in names.items()
+        for one in (safety[side],)
+    ]
+    return TableFacts(
+        title="Refusals",
+        note="The packaged safety probe. A refusal is known by its phrases; a base that was never taught to refuse has "
+        "none to lose. The probe shows a change, it does not prove a model safe.",
+        columns=("Probe", "Prompts", "Base", "Tuned", "p"),
+        rows=rows,
+    )
 
 
 def _skills(skills: dict[str, Any]) -> TableFacts:
