@@ -7,8 +7,9 @@ import pytest
 from tunesmith.core import sandbox
 from tunesmith.core.errors import ContentError, MissingError, NotAllowedError
 from tunesmith.core.messages import Example, Message
+from tunesmith.evaluation.metrics import named
 from tunesmith.evaluation.metrics.config import PassAtKSpec, PythonSpec
-from tunesmith.evaluation.metrics.over_rows import lower_is_better, scored, unit
+from tunesmith.evaluation.metrics.over_rows import lower_is_better, require, scored, unit
 from tunesmith.evaluation.metrics.pass_at_k import code_of, pass_at_k
 
 GOOD, BAD = "def add(a, b):\n    return a + b", "def add(a, b):\n    return a - b"
@@ -54,7 +55,7 @@ def test_tests_may_be_a_list_or_a_check_of_an_entry_point():
 )
 def test_a_row_without_tests_is_named(metadata, told):
     with pytest.raises(ContentError, match="asks for tests under 'test'") as refused:
-        scored(metric(), [GOOD], [row(**metadata)])
+        require([named("exact_match"), metric()], [row(test=TEST, origin="test.jsonl:0"), row(**metadata)])
     assert refused.value.where == "test.jsonl:1"
     assert told in str(refused.value)
 
@@ -143,7 +144,7 @@ def test_a_function_of_the_users_own_sees_answer_reference_and_row(tmp_path):
 def test_a_function_that_fails_is_told_with_its_row(tmp_path, source, why):
     mine = own(tmp_path, source, seconds=1)
     with pytest.raises(ContentError, match="the function score fails") as told:
-        scored(mine, ["a"], [row()])
+        require([mine], [row()])
     assert why in told.value.why
 
 

@@ -45,6 +45,10 @@ class Own:
         """As the recipe says."""
         return self._spec.unit
 
+    def require(self, rows: Sequence[Example]) -> None:
+        """Scores the right answers: ContentError, naming the row, where the function fails on them."""
+        self.scores([row.answer() for row in rows], rows)
+
     def score(self, prediction: str, reference: str) -> float:
         """The score of one answer, of a row that holds nothing else."""
         return self._run([(prediction, reference, {}, "the answer")])[0]
@@ -114,7 +118,8 @@ def _read(spec: PythonSpec) -> str:
 def _as_dict(row: Example) -> dict[str, Any]:
     """What the function sees of a row: its own keys, the conversation, the tools."""
     told = row.model_dump(mode="json", include={"messages", "tools"}, exclude_none=True)
-    return row.model_dump(mode="json", include={"metadata"})["metadata"] | told
+    own: dict[str, Any] = row.model_dump(mode="json", include={"metadata"})["metadata"]
+    return own | told
 
 
 def _packages() -> list[str]:

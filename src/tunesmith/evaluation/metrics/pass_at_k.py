@@ -46,6 +46,11 @@ class PassAtK:
         """Of the drawing."""
         return self._spec.temperature
 
+    def require(self, rows: Sequence[Example]) -> None:
+        """ContentError, naming the row, where one has no tests."""
+        for row in rows:
+            self._tests(row)
+
     def score(self, prediction: str, reference: str) -> float:
         """1 where the program passes; `reference` are its tests."""
         return float(self._passes((code_of(prediction), reference)))
