@@ -1,7 +1,10 @@
 """Numbers, tool calls, refusals, forms and schemas on hand-worked cases; what a recipe says of metrics."""
 
 import json
+import re
 from decimal import Decimal
+from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import ValidationError
@@ -9,8 +12,15 @@ from pydantic import ValidationError
 from tunesmith.core.errors import ContentError, MissingError
 from tunesmith.core.messages import Example, Message
 from tunesmith.evaluation.config import EvaluationSpec
-from tunesmith.evaluation.metrics import find, named
-from tunesmith.evaluation.metrics.config import FormatSpec, JsonSchemaSpec, LabelsSpec, LengthSpec, PassAtKSpec
+from tunesmith.evaluation.metrics import FIELD_METRICS, METRICS, find, named
+from tunesmith.evaluation.metrics.config import (
+    Configured,
+    FormatSpec,
+    JsonSchemaSpec,
+    LabelsSpec,
+    LengthSpec,
+    PassAtKSpec,
+)
 from tunesmith.evaluation.metrics.numeric import last_number
 from tunesmith.evaluation.metrics.over_rows import lower_is_better, scored
 from tunesmith.evaluation.metrics.refusal import refuses
@@ -241,3 +251,11 @@ def test_a_metric_that_cannot_be_is_refused_when_the_recipe_is_read(entries, tex
 
 def test_pass_at_k_draws_twice_k_unless_told():
     assert [PassAtKSpec(type="pass_at_k", k=k).drawn() for k in (1, 2, 10)] == [1, 4, 20]
+
+
+def test_the_reference_page_names_every_metric_and_no_other():
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "metrics.md").read_text("utf-8")
+    cells = re.findall(r"^\| (`[^|]*?) \|", page, flags=re.MULTILINE)
+    told = {name.partition(":")[0] for cell in cells for name in re.findall(r"`([^`]+)`", cell)} - {"pass@k"}
+    types = {name for spec in get_args(Configured) for name in get_args(spec.model_fields["type"].annotation)}
+    assert told == {*METRICS, *FIELD_METRICS, *types}

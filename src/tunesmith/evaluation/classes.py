@@ -39,10 +39,9 @@ def said_classes(truth: Sequence[str], said: Sequence[str]) -> Classes:
     """Of labels and answers as texts [rows]; the labels are those that are right somewhere."""
     names = [*sorted(set(truth)), NO_LABEL]
     number = {name: i for i, name in enumerate(names)}
-    numbers = (
-        np.array([number.get(one, len(names) - 1) for one in texts], dtype=np.float64) for texts in (truth, said)
-    )
-    return classes(*numbers, names, real=len(names) - 1)
+    other = len(names) - 1
+    t, s = (np.array([number.get(one, other) for one in texts], dtype=np.float64) for texts in (truth, said))
+    return classes(t, s, names, real=other)
 
 
 def classes(

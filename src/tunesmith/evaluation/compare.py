@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -178,18 +178,21 @@ def compare(
 
 
 def _measure(metric: Metric, base: Answers, tuned: Answers, examples: Sequence[Example]) -> _Measure:
-    both = (scored(metric, answers.texts, examples, answers.drawn) for answers in (base, tuned))
-    return _Measure(*both, lower_is_better(metric), unit(metric))
+    before, after = (scored(metric, answers.texts, examples, answers.drawn) for answers in (base, tuned))
+    return _Measure(before, after, lower_is_better(metric), unit(metric))
 
 
 def _losses(base: Answers, tuned: Answers) -> dict[str, _Measure]:
     """Loss and perplexity, a token; both models are asked the same tokens."""
     counts = base.label_counts.astype(np.float64)
-    loss, perplexity = (
-        [Scored(a.losses(), of_mean(a.loss_sums, counts).statistics, figure) for a in (base, tuned)]
-        for figure in (ratio, _exp_ratio)
-    )
-    return {"loss": _Measure(*loss), "perplexity": _Measure(*perplexity)}
+
+    def of(answers: Answers, figure: Callable[[Scores], Scores]) -> Scored:
+        return Scored(answers.losses(), of_mean(answers.loss_sums, counts).statistics, figure)
+
+    return {
+        name: _Measure(of(base, figure), of(tuned, figure))
+        for name, figure in (("loss", ratio), ("perplexity", _exp_ratio))
+    }
 
 
 def _exp_ratio(sums: Scores) -> Scores:

@@ -50,7 +50,8 @@ def mcnemar(won: int, lost: int) -> float:
     """Exact two-sided p of `won` rows that only one model has right and `lost` that only the other has."""
     differing = won + lost
     ways = sum(comb(differing, k) for k in range(min(won, lost) + 1))
-    return min(1.0, 2 * ways / 2**differing)
+    p: float = 2 * ways / 2**differing
+    return min(1.0, p)
 
 
 def permutation(base: Scored, tuned: Scored, *, permutations: int, seed: int) -> float:
@@ -71,7 +72,8 @@ def permutation(base: Scored, tuned: Scored, *, permutations: int, seed: int) ->
 
     if differing <= _MOST_EXACT:
         ways = np.arange(2**differing)[:, None] >> np.arange(differing) & 1
-        return as_far(ways.astype(np.float64)) / 2**differing
+        exact: float = as_far(ways.astype(np.float64)) / 2**differing
+        return exact
     rng = np.random.default_rng(seed)
     sizes = [min(_CHUNK, permutations - start) for start in range(0, permutations, _CHUNK)]
     found = sum(as_far(rng.integers(0, 2, size=(size, differing)).astype(np.float64)) for size in sizes)

@@ -44,7 +44,7 @@ from ..data.tokens import fingerprint as tokens_fingerprint
 from ..engine.steps import DEFAULT_BATCH_SIZE, Steps
 from ..evaluation import gate
 from ..evaluation.compare import LOSSES, resolve_metrics
-from ..evaluation.metrics import Metric
+from ..evaluation.metrics import Metric, over_rows
 from ..methods.classify.config import ClassifySpec
 from ..methods.distill.config import DistillSpec
 from ..methods.distill.teacher import fingerprint, require_fit
@@ -160,6 +160,7 @@ def prepare(
     else:
         metrics = resolve_metrics(spec.evaluation, [e.answer() for e in test.examples])
         names = [metric.name for metric in metrics]
+        over_rows.require(metrics, test.examples)
     gate.check_names(spec.gate, [*names, *LOSSES])
     counts = repeats if getattr(spec.method, "packing", False) else None
     if counts is not None:
@@ -200,6 +201,7 @@ def _other_kind(
         Rows(part.rows, part.made.items, part.made.sizes) for part in (ready.train, ready.validation, ready.test)
     )
     names, metrics = prepare_kinds.measured(spec.evaluation, spec.method.measures, ready.kind)
+    over_rows.require(metrics, test.conversations)
     if isinstance(spec.method, RewardSpec):
         method = spec.method
         names, metrics = prepare_heads.measured(spec.evaluation, method.measures, method.type), []

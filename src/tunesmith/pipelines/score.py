@@ -65,7 +65,8 @@ def _losses(bench: Bench, prepared: Prepared, how: dict[str, Any]) -> Answers:
 def _answers(bench: Bench, prepared: Prepared, sink: Sink) -> Answers:
     spec = prepared.spec
     test = TestSet.of(prepared.test.conversations, prepared.references(), bench.tokenizer)
-    longest, how = int(spec.evaluation.max_tokens), {"stop_ids": bench.stop_ids, "context": bench.context}
+    longest = int(spec.evaluation.max_tokens)
+    how: dict[str, Any] = {"stop_ids": bench.stop_ids, "context": bench.context}
     answers = answer_rows(
         bench.model, bench.tokenizer, test, max_tokens=longest, number_type=bench.number_type,
         on_progress=lambda done: sink(Progress(done, len(test.examples), "rows")), **how,

@@ -4,6 +4,7 @@ Metric    scores one answer; its figure is the mean over rows
 Batched   scores all rows at once, and may look at the whole row
 Sampled   looks at several answers to each row, drawn at random (pass@k)
 Pooled    its figure is no mean over rows: it is made of sums over rows (BLEU, macro F1)
+Demanding says of rows, before any training, that they cannot be scored
 Directed  its figure is no share, or less of it is better
 """
 
@@ -71,6 +72,14 @@ class Sampled(Protocol):
 
     def scores_of_drawn(self, drawn: Sequence[Sequence[str]], rows: Sequence[Example]) -> Sequence[float]:
         """The scores of the rows, in order; `drawn` holds the answers to each."""
+
+
+@runtime_checkable
+class Demanding(Protocol):
+    """A metric that needs something of the rows, or of the user, and can say before any training that it is absent."""
+
+    def require(self, rows: Sequence[Example]) -> None:
+        """ContentError, naming the row, where these rows cannot be scored."""
 
 
 @runtime_checkable

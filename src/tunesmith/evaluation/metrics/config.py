@@ -227,7 +227,7 @@ class PythonSpec(Spec):
 
     type: Literal["python"]
     file: str
-    """The file. It is run confined: it reads installed packages and its own folder, and writes nothing."""
+    """The file. It is run confined: it reads installed packages and its own folder, and writes only temporary files."""
     function: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")] = "score"
     """The function: `score(prediction, reference, row)` gives a number. `row` holds the row's other keys, `messages`
     and `tools`."""

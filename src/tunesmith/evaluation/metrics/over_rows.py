@@ -6,14 +6,14 @@ serves means, BLEU and macro F1 alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...core.messages import Example
-from .base import Array, Batched, Directed, Metric, Pooled, Sampled, Unit
+from .base import Array, Batched, Demanding, Directed, Metric, Pooled, Sampled, Unit
 
 REFERENCES = "references"
 """The key of a row that may hold further right answers, a list of texts."""
@@ -63,6 +63,13 @@ def scored(
     if isinstance(metric, Pooled):
         return Scored(scores, metric.statistics(predictions, rows), metric.figure)
     return of_mean(scores)
+
+
+def require(metrics: Iterable[Metric], rows: Sequence[Example]) -> None:
+    """ContentError, before anything is trained, where one of the metrics cannot score these rows."""
+    for metric in metrics:
+        if isinstance(metric, Demanding):
+            metric.require(rows)
 
 
 def of_mean(scores: Array, weights: Array | None = None) -> Scored:
