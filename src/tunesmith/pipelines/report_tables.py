@@ -36,6 +36,7 @@ def _safety(safety: dict[str, Any]) -> TableFacts:
         title="Refusals",
         note="The packaged safety probe. A refusal is known by its phrases; a base that was never taught to refuse has "
         "none to lose. The probe shows a change, it does not prove a model safe.",
+        over=f"{safety['harmful']['prompts'] + safety['harmless']['prompts']} packaged prompts",
         columns=("Probe", "Prompts", "Base", "Tuned", "p"),
         rows=rows,
     )
@@ -50,7 +51,8 @@ def _skills(skills: dict[str, Any]) -> TableFacts:
     return TableFacts(
         title="Skills kept",
         note="The packaged suite, asked of both models; a guess is right in a third of the items. The last column is "
-        "how likely chance alone makes such a difference (McNemar): below 0.05 it was the training.",
+        "how often chance alone would make a difference as large (McNemar's test).",
+        over=f"{skills['all']['items']} packaged items",
         columns=("Skill", "Items", "Base", "Tuned", "Won", "Lost", "p"),
         rows=rows,
     )
@@ -80,7 +82,8 @@ def _memorisation(memory: dict[str, Any]) -> TableFacts:
             f"[{low:.3f}, {high:.3f}]; 0.500 is chance. The nearer to 1, the more surely somebody with the model can "
             "say who was in the data."
         )
-    return TableFacts(title="Memorised rows", note=note, columns=("Sign", "Base", "Tuned"), rows=rows)
+    over = "a sample of the training rows"
+    return TableFacts(title="Memorised rows", note=note, over=over, columns=("Sign", "Base", "Tuned"), rows=rows)
 
 
 def _certainty(tuned: dict[str, Any]) -> TableFacts:
