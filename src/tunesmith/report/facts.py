@@ -103,8 +103,8 @@ class BaselineFacts(Facts):
 
 
 class TableFacts(Facts):
-    """A table that not every run has. The first cell of a row names it; every cell is ready to be read. `over` says what
-    it counts, where that is not the held-out rows."""
+    """A table that not every run has. The first cell of a row names it; every cell is ready to be read. `over` says
+    what it counts, where that is not the held-out rows."""
 
     title: Text
     note: Text
