@@ -119,7 +119,9 @@ def power(facts: ReportFacts) -> str | None:
     rows = count(found.rows, "row")
     if found.detectable is None:
         return f"With {rows} no difference in {found.metric} could be shown: test on more."
-    least = f"{math.ceil(round(100 * found.detectable, 6))} points" if unit == "share" else number(found.detectable, unit)
+    least = (
+        f"{math.ceil(round(100 * found.detectable, 6))} points" if unit == "share" else number(found.detectable, unit)
+    )
     return (
         f"With {rows} you can see differences in {found.metric} of {least} or more; smaller ones may well stay unseen."
     )
