@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from decimal import Decimal
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -275,3 +277,10 @@ def test_the_reference_page_names_every_metric_and_no_other():
     told = {name.partition(":")[0] for cell in cells for name in re.findall(r"`([^`]+)`", cell)} - {"pass@k"}
     types = {name for spec in get_args(Configured) for name in get_args(spec.model_fields["type"].annotation)}
     assert told == {*METRICS, *FIELD_METRICS, *types}
+
+
+def test_the_table_of_metrics_loads_no_library_of_theirs():
+    libraries = ("torch", "sklearn", "scipy", "sacrebleu", "jsonschema", "rouge_score", "nltk")
+    code = f"import sys, tunesmith.evaluation.metrics; print([m for m in {libraries!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,9 +1,9 @@
 """A seccomp filter that leaves a process what Python needs to compute, and nothing else. Linux, x86-64 and ARM64.
 
-A list of what is allowed, for what is forgotten in it is then forbidden, and so are x32's other names for the same calls.
-Left out are, among others: sockets, new processes and programs, signals to others, everything that changes files by name,
-mounts, namespaces, tracing, shared memory, io_uring and keys. What is forbidden fails with EPERM, which Python raises as
-PermissionError.
+A list of what is allowed, for what is forgotten in it is then forbidden, and so are x32's other names for the same
+calls. Left out are, among others: sockets, new processes and programs, signals to others, everything that changes files
+by name, mounts, namespaces, tracing, shared memory, io_uring and keys. What is forbidden fails with EPERM, which Python
+raises as PermissionError.
 
 The filter is classic BPF (seccomp(2), Documentation/userspace-api/seccomp_filter.rst): it loads words of `struct
 seccomp_data` (number at 0, architecture at 4, argument i at 16 + 8 i) and jumps.
