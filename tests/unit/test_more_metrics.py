@@ -2,8 +2,13 @@
 
 import json
 import re
+import subprocess
+import sys
 from decimal import Decimal
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import get_args
 
 import pytest
@@ -189,11 +194,24 @@ def test_a_bad_schema_is_told_before_rows_are_scored(tmp_path, content, error, t
 
 
 def test_a_schema_fetches_nothing(tmp_path):
-    (tmp_path / "s.json").write_text('{"$ref": "https://example.com/other.json"}', "utf-8")
-    metric = JsonSchemaSpec(type="json_schema", file=str(tmp_path / "s.json")).build()
-    with pytest.raises(ContentError, match="no JSON Schema") as told:
-        metric.score("{}", "")
-    assert "example.com" in told.value.why
+    (tmp_path / "other.json").write_text("{}", "utf-8")
+    asked = []
+
+    class Folder(SimpleHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            super().do_GET()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Folder, directory=str(tmp_path))) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/other.json"
+        (tmp_path / "s.json").write_text(json.dumps({"$ref": url}), "utf-8")
+        metric = JsonSchemaSpec(type="json_schema", file=str(tmp_path / "s.json")).build()
+        with pytest.raises(ContentError, match="no JSON Schema") as told:
+            metric.score("{}", "")
+        server.shutdown()
+    assert url in told.value.why
+    assert asked == []
 
 
 def row(right, **metadata):
@@ -259,3 +277,10 @@ def test_the_reference_page_names_every_metric_and_no_other():
     told = {name.partition(":")[0] for cell in cells for name in re.findall(r"`([^`]+)`", cell)} - {"pass@k"}
     types = {name for spec in get_args(Configured) for name in get_args(spec.model_fields["type"].annotation)}
     assert told == {*METRICS, *FIELD_METRICS, *types}
+
+
+def test_the_table_of_metrics_loads_no_library_of_theirs():
+    libraries = ("torch", "sklearn", "scipy", "sacrebleu", "jsonschema", "rouge_score", "nltk")
+    code = f"import sys, tunesmith.evaluation.metrics; print([m for m in {libraries!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

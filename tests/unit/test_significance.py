@@ -6,7 +6,8 @@ import pytest
 from tunesmith.evaluation import gate
 from tunesmith.evaluation.compare import MetricResult
 from tunesmith.evaluation.config import GateSpec
-from tunesmith.evaluation.metrics.over_rows import of_mean
+from tunesmith.evaluation.metrics.label_f1 import LabelF1
+from tunesmith.evaluation.metrics.over_rows import Scored, of_mean
 from tunesmith.evaluation.power import detectable, power
 from tunesmith.evaluation.significance import Difference, difference, holm_levels, mcnemar, permutation
 from tunesmith.evaluation.stats import bootstrap, paired_bootstrap
@@ -189,3 +190,29 @@ def test_intervals_of_a_mean_per_token_hold_the_truth():
         delta = paired_bootstrap(base, tuned, counts, resamples=600, seed=seed).delta
         held += delta.low <= -0.1 <= delta.high
     assert 930 <= held <= 970
+
+
+def test_intervals_of_macro_f1_hold_the_truth():
+    """A figure that is no mean over rows; the truth is that of a million rows."""
+    rng = np.random.default_rng(9)
+    chances = (0.5, 0.3, 0.2)
+    metric = LabelF1("macro_f1", ("a", "b", "c"))
+
+    def draw(count: int) -> tuple[Scored, Scored]:
+        truth = rng.choice(3, count, p=chances)
+        found = []
+        for skill in (0.5, 0.7):
+            said = np.where(rng.random(count) < skill, truth, rng.choice(3, count, p=chances))
+            cells = np.zeros((count, 3, 3))
+            cells[np.arange(count), said, 0] = said == truth
+            cells[np.arange(count), said, 1] = cells[np.arange(count), truth, 2] = 1
+            found.append(Scored((said == truth).astype(float), cells.reshape(count, -1), metric.figure))
+        return found[0], found[1]
+
+    base, tuned = draw(1_000_000)
+    true = tuned.value - base.value
+    held = 0
+    for seed in range(1000):
+        delta = bootstrap(*draw(100), resamples=400, seed=seed).delta
+        held += delta.low <= true <= delta.high
+    assert 930 <= held <= 970, held

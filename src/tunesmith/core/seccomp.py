@@ -1,8 +1,9 @@
 """A seccomp filter that leaves a process what Python needs to compute, and nothing else. Linux, x86-64 and ARM64.
 
-A list of what is allowed, for what is forgotten in it is then forbidden. Left out are, among others: sockets, new
-processes and programs, signals to others, everything that changes files by name, mounts, namespaces, tracing, shared
-memory, io_uring and keys. What is forbidden fails with EPERM, which Python raises as PermissionError.
+A list of what is allowed, for what is forgotten in it is then forbidden, and so are x32's other names for the same
+calls. Left out are, among others: sockets, new processes and programs, signals to others, everything that changes files
+by name, mounts, namespaces, tracing, shared memory, io_uring and keys. What is forbidden fails with EPERM, which Python
+raises as PermissionError.
 
 The filter is classic BPF (seccomp(2), Documentation/userspace-api/seccomp_filter.rst): it loads words of `struct
 seccomp_data` (number at 0, architecture at 4, argument i at 16 + 8 i) and jumps.
@@ -17,7 +18,7 @@ import platform
 import struct
 from collections.abc import Iterable
 
-_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_LOAD, _EQUAL, _ANY_BIT, _RETURN = 0x20, 0x15, 0x45, 0x06
 _ALLOW, _KILL, _FAIL = 0x7FFF0000, 0x80000000, 0x00050000
 _SET_NO_NEW_PRIVS, _SET_MODE_FILTER = 38, 1
 _ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -97,8 +98,6 @@ def _program(machine: str, truncation: bool, threads: bool, files: bool) -> list
         raise OSError(errno.ENOSYS, f"no seccomp filter is written for {machine}")
     body: list[Instruction] = [
         (_LOAD, 0, 0, 4), (_EQUAL, 1, 0, _ARCHITECTURES[machine]), _ret(_KILL), (_LOAD, 0, 0, 0),
-        # Numbers from 2^30 on are x32's, which names the same calls otherwise.
-        (_AT_LEAST, 0, 1, 0x40000000), _ret(_FAIL | errno.EPERM),
     ]  # fmt: skip
     for number in _numbers(_FREE + (";" + _FILES if files else ""), machine):
         body += _case(number, [_ret(_ALLOW)])
