@@ -18,8 +18,8 @@ from tunesmith.retrieval.fusion import fused
 from tunesmith.retrieval.quality import ndcg, recall, reciprocal_rank
 
 PIECE = st.sampled_from(
-    ["a", "b. ", "see! ", " ", "\n", "\n\n", "# Head\n", "\n## Sub #\n", "\n===\n", "\n---\n", "```\n", "~~~~", "あ", "。",
-     "\t", "x" * 9, "\r\n", "\x0b", "#", "é"]
+    ["a", "b. ", "see! ", " ", "\n", "\n\n", "# Head\n", "\n## Sub #\n", "\n===\n", "\n---\n", "```\n", "~~~~", "あ",
+     "。", "\t", "x" * 9, "\r\n", "\x0b", "#", "é"]
 )  # fmt: skip
 TEXT = st.lists(PIECE, max_size=40).map("".join)
 

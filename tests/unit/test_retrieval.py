@@ -11,7 +11,7 @@ from tunesmith.data.contexts import UNSAID
 from tunesmith.data.passages import Document
 from tunesmith.retrieval.chunks import Chunk, chunks
 from tunesmith.retrieval.context import Context
-from tunesmith.retrieval.embedding import FolderEncoder, MiniLm, TokenMeans, embedding
+from tunesmith.retrieval.embedding import FolderEncoder, MiniLm, embedding
 from tunesmith.retrieval.faithfulness import STOPWORDS, content, faithfulness
 from tunesmith.retrieval.fusion import fused
 from tunesmith.retrieval.index import Index
@@ -152,8 +152,7 @@ def test_embedders_by_name() -> None:
     assert embedding("none") is None
     assert embedding("minilm") == MiniLm()
     assert embedding("encoder:a/b:c") == FolderEncoder(base="a/b:c")
-    assert embedding("tokens:bundled/x") == TokenMeans(base="bundled/x")
-    for asked in ("minilm", "encoder:a", "tokens:b"):
+    for asked in ("minilm", "encoder:a"):
         spec = embedding(asked)
         assert spec is not None
         assert spec.asked == asked

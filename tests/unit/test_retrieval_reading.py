@@ -12,6 +12,7 @@ import pytest
 import documents
 from tunesmith.core.errors import ContentError, MissingError
 from tunesmith.data.headings import LONGEST, sections
+from tunesmith.data.passages import Span
 from tunesmith.data.tickets.html import to_text
 from tunesmith.retrieval import reading
 from tunesmith.retrieval.extract import Extractor
@@ -86,7 +87,12 @@ def test_a_pdf_has_pages(tmp_path: Path, extractor: Extractor) -> None:
     [document] = read(path, "farm/a.pdf", extractor).documents
     starts = [document.text.index(word) for word in ("The hen", "The fox", "End")]
     assert list(document.pages) == starts
-    assert [document.place(0, at, 1) for at in starts] == ["farm/a.pdf:p1", "farm/a.pdf:p2", "farm/a.pdf:p3"]
+    ends = [at - 2 for at in (*starts[1:], len(document.text) + 2)]
+    assert [document.place(Span(a, b, 0), 1) for a, b in zip(starts, ends, strict=True)] == [
+        "farm/a.pdf:p1", "farm/a.pdf:p2", "farm/a.pdf:p3",
+    ]  # fmt: skip
+    assert document.place(Span(starts[0], starts[1] + 1, 0), 1) == "farm/a.pdf:p1-2"
+    assert document.place(Span(starts[1] + 1, ends[2], 0), 1) == "farm/a.pdf:p2-3"
     assert document.names == ("farm/a.pdf", "a.pdf", "a")
     assert document.text.split() == ["The", "hen", "lays.", "The", "fox", "waits.", "End"]
 

@@ -46,7 +46,7 @@ def command(
     embedder: Annotated[
         str | None,
         typer.Option(
-            "--embedder", help="Find by meaning too: minilm, encoder:FOLDER, tokens:BASE; none for words alone."
+            "--embedder", help="Find by meaning too: minilm, encoder:FOLDER; none for words alone."
         ),
     ] = None,
     links: Annotated[bool, typer.Option("--links", help="Read files that links in DOCS lead to.")] = False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby, pairwise
@@ -11,6 +11,15 @@ from itertools import groupby, pairwise
 _TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\s\u3040-\u30ff\u3400-\u9fff]+")
 """A word between white space; kana and Chinese characters, which have none between words, each alone."""
 _END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*|\n")
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of a text, text[start:end], and how many lines are before it."""
+
+    start: int
+    end: int
+    line: int
 
 
 @dataclass(frozen=True)
@@ -30,15 +39,16 @@ class Document:
     title: str = ""
     """What a row calls its text, beside the text."""
 
-    def place(self, line: int, start: int, count: int) -> str:
-        """`path:line` of a piece, the `count`th of the document, with `line` lines and `start` characters before it.
+    def place(self, span: Span, count: int) -> str:
+        """`path:line` of the document's `count`th piece; of the second piece of a row on, `path:line#2`.
 
-        `path:p3` on the third page; of the second piece of a row on, `path:line#2`.
+        `path:p3` on the third page, `path:p3-4` where it goes on to the fourth.
         """
         if self.pages:
-            return f"{self.path}:p{bisect_right(self.pages, start)}"
+            first, last = bisect_right(self.pages, span.start), bisect_left(self.pages, span.end)
+            return f"{self.path}:p{first}" + (f"-{last}" if last > first else "")
         if self.numbered_by_line:
-            return f"{self.path}:{self.line + line}"
+            return f"{self.path}:{self.line + span.line}"
         return f"{self.path}:{self.line}" + (f"#{count}" if count > 1 else "")
 
 
@@ -52,23 +62,13 @@ class Passage:
     document: int
 
 
-@dataclass(frozen=True)
-class Span:
-    """A stretch of a text, text[start:end], and how many lines are before it."""
-
-    start: int
-    end: int
-    line: int
-
-
 def passages(documents: Iterable[Document], words: int) -> list[Passage]:
     """Pieces of at most `words` words each, in order. A text that stands in several places is taken once."""
     found: dict[str, Passage] = {}
     for number, document in enumerate(documents):
         for count, span in enumerate(spans(document.text, words), start=1):
             text = tidy(document.text[span.start : span.end])
-            place = document.place(span.line, span.start, count)
-            found.setdefault(" ".join(text.split()).casefold(), Passage(text, place, number))
+            found.setdefault(" ".join(text.split()).casefold(), Passage(text, document.place(span, count), number))
     return list(found.values())
 
 

@@ -41,6 +41,8 @@ class Encoder:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(
                 base.folder, trust_remote_code=False, local_files_only=True
             )
+        if self._tokenizer.pad_token_id is None:
+            self._tokenizer.pad_token = self._tokenizer.eos_token or self._tokenizer.unk_token
         with clear_errors(base, "weights"):
             self._model: Any = AutoModel.from_pretrained(
                 base.folder, dtype=torch.float32, trust_remote_code=False, local_files_only=True
@@ -50,7 +52,7 @@ class Encoder:
         self.size = int(self._model.config.hidden_size)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """float32 [N, D] of length 1; of a longer text the first tokens alone."""
+        """float32 [N, D] of length 1, or 0 of a text without tokens; of a longer text the first tokens alone."""
         found = np.zeros((len(texts), self.size), dtype=np.float32)
         order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
         for start in range(0, len(order), _BATCH):
@@ -62,13 +64,15 @@ class Encoder:
         inputs = self._tokenizer(
             texts, padding=True, truncation=True, max_length=self._longest, return_tensors="pt"
         ).to(device())  # fmt: skip
+        if not inputs["input_ids"].shape[1]:
+            return np.zeros((len(texts), self.size), dtype=np.float32)
         with torch.inference_mode():
             hidden_BLD = self._model(**inputs).last_hidden_state.float()
         if self._first:
             pooled_BD = hidden_BLD[:, 0]
         else:
             mask_BL1 = inputs["attention_mask"].unsqueeze(-1).float()
-            pooled_BD = (hidden_BLD * mask_BL1).sum(1) / mask_BL1.sum(1).clamp(min=1)
+            pooled_BD = hidden_BLD.masked_fill(mask_BL1 == 0, 0).sum(1) / mask_BL1.sum(1).clamp(min=1)
         vectors: NDArray[np.float32] = F.normalize(pooled_BD, dim=-1).cpu().numpy()
         return vectors
 

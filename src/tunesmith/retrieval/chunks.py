@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ..data.headings import Section, sections
-from ..data.passages import Document, spans
+from ..data.passages import Document, Span, spans
 
 WORDS = 150
 """The most words of a chunk, unless told."""
@@ -26,7 +26,7 @@ class Chunk:
     document: str
     """The source, or of a file of rows `source:line`."""
     place: str
-    """Where in the file it begins: `path:line`, or `path:p3` on the third page."""
+    """Where in the file it begins: as `Document.place` says."""
     heading: str
     """`Guide > Install`; "" where there is none."""
     start: int
@@ -54,11 +54,11 @@ def chunks(documents: Sequence[Document], source: str, words: int, taken: set[st
             at = section.start
             for span in spans(document.text[section.start : section.end], words):
                 count += 1
-                start, end = section.start + span.start, section.start + span.end
-                text = document.text[start:end]
+                whole = Span(section.start + span.start, section.start + span.end, line + span.line)
+                text = document.text[whole.start : whole.end]
                 yield Chunk(
-                    _id(source, section.heading, text, taken), source, own,
-                    document.place(line + span.line, start, count), section.heading, start, end, text, names,
+                    _id(source, section.heading, text, taken), source, own, document.place(whole, count),
+                    section.heading, whole.start, whole.end, text, names,
                 )  # fmt: skip
 
 

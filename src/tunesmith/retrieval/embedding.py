@@ -59,32 +59,13 @@ class FolderEncoder(Spec):
         return Encoder(find(self.base))
 
 
-class TokenMeans(Spec):
-    """The mean of a base's token embeddings, no layer of the model being run: quick, and knows synonyms at best."""
-
-    type: Literal["tokens"] = "tokens"
-    base: str
-    """A bundled base or a folder."""
-
-    @property
-    def asked(self) -> str:
-        """As on the command line."""
-        return f"{self.type}:{self.base}"
-
-    def build(self) -> Embedder:
-        """The table, loaded."""
-        from ..models.token_means import MeanOfTokens
-
-        return MeanOfTokens(find(self.base))
-
-
-EmbedderSpec = MiniLm | FolderEncoder | TokenMeans
-EMBEDDERS: dict[str, type[EmbedderSpec]] = {"minilm": MiniLm, "encoder": FolderEncoder, "tokens": TokenMeans}
+EmbedderSpec = MiniLm | FolderEncoder
+EMBEDDERS: dict[str, type[EmbedderSpec]] = {"minilm": MiniLm, "encoder": FolderEncoder}
 NONE = "none"
 
 
 def embedding(asked: str) -> EmbedderSpec | None:
-    """`minilm`, `encoder:FOLDER`, `tokens:BASE`; None for `none`. UsageError for anything else."""
+    """`minilm`, `encoder:FOLDER`; None for `none`. UsageError for anything else."""
     kind, _, base = asked.partition(":")
     if asked == NONE:
         return None
