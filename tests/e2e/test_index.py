@@ -76,7 +76,7 @@ def test_documents_to_an_index_and_questions_to_it(tmp_path: Path, cli: Cli, doc
 def test_again_it_is_brought_up_to_date_and_a_source_is_erased(tmp_path: Path, cli: Cli, docs: Path) -> None:
     out = tmp_path / "index"
     said = cli("index", docs, "--out", out).out
-    assert "6 chunks of 5 documents" in said
+    assert "6 chunks of 5 files" in said
     assert "not read: latin.txt:1: the text is not UTF-8" in said
     assert "files of other kinds left out: 1 .png" in said
     (docs / "guide.md").write_text("A parcel takes eight days.")
@@ -155,6 +155,15 @@ def test_what_stops_it(tmp_path: Path, cli: Cli, docs: Path) -> None:
         assert (done.code, says in done.err) == (code, True), (given, done.err)
     assert not (tmp_path / "new").exists()
     assert cli("index", docs, "--out", out, "--json").code == 0
+
+
+def test_documents_cannot_act_on_a_terminal(tmp_path: Path, cli: Cli) -> None:
+    docs = documents.written(tmp_path / "docs", a="parcel \x1b[2J\x9b1m [bold]red[/]\u202e end", **{"\x1b[31mb": "{"})
+    (docs / "\x1bc.txt").write_bytes(b"\xe9")
+    said = cli("index", docs, "--out", tmp_path / "index").out + cli("index", tmp_path / "index", "--ask", "parcel").out
+    assert not set("\x1b\x9b\u202e") & set(said)
+    assert r"parcel \x1b[2J\x9b1m [bold]red[/]\u202e end" in said
+    assert r"not read: \x1bc.txt:1" in said
 
 
 def test_links_are_read_when_that_is_asked_for(tmp_path: Path, cli: Cli) -> None:

@@ -108,20 +108,27 @@ def _show_built(built: Built) -> None:
     if built.mended:
         say("the index was damaged: it is made anew, from all documents")
     stdout.print(
-        f"{len(index.chunks):,} chunks of {len(index.sources):,} documents in {escape(str(built.path))}: "
+        f"{len(index.chunks):,} chunks of {len(index.sources):,} files in {escape(str(built.path))}: "
         f"{len(changes.added):,} new, {len(changes.changed):,} changed, {len(changes.removed):,} gone, "
         f"{changes.unchanged:,} as before",
         soft_wrap=True,
     )
     for name in changes.removed[:_SHOWN]:
-        stdout.print(f"  gone: {name}", markup=False, soft_wrap=True)
+        _print(f"  gone: {name}")
     for unread in changes.unread[:_SHOWN]:
-        stdout.print(f"  not read: {unread.place}: {unread.reason}", markup=False, soft_wrap=True)
+        _print(f"  not read: {unread.place}: {unread.reason}")
     if changes.unread_count > _SHOWN:
         stdout.print(f"  and {changes.unread_count - _SHOWN:,} more not read")
     if built.others:
         told = ", ".join(f"{count} {ending or 'without an ending'}" for ending, count in sorted(built.others.items()))
-        stdout.print(f"files of other kinds left out: {told}", markup=False, soft_wrap=True)
+        _print(f"files of other kinds left out: {told}")
+
+
+def _print(text: str) -> None:
+    """Text of documents, which may hold characters that act on a terminal."""
+    from ..data.excerpt import visible
+
+    stdout.print("".join(map(visible, text)), markup=False, soft_wrap=True)
 
 
 def _ask(path: Path, question: str, k: int, embedder: str | None, json: bool) -> None:
@@ -141,8 +148,8 @@ def _ask(path: Path, question: str, k: int, embedder: str | None, json: bool) ->
         stdout.print("no chunk shares a word with the question")
     for number, hit in enumerate(hits, start=1):
         head = " ".join(part for part in (hit.chunk.place, hit.chunk.heading and f"({hit.chunk.heading})") if part)
-        stdout.print(f"{number}. [{hit.chunk.id}] {head}  {hit.score:.4g}", markup=False, soft_wrap=True)
-        stdout.print(hit.chunk.text + "\n", markup=False, soft_wrap=True)
+        _print(f"{number}. [{hit.chunk.id}] {head}  {hit.score:.4g}")
+        _print(hit.chunk.text + "\n")
 
 
 def _delete(path: Path, source: str, json: bool) -> None:
@@ -153,7 +160,7 @@ def _delete(path: Path, source: str, json: bool) -> None:
     if json:
         print_json({"path": str(path), "deleted": source, **summary(left)})
         return
-    stdout.print(f"{source} is erased from {path}; {len(left.chunks):,} chunks are left", markup=False, soft_wrap=True)
+    _print(f"{source} is erased from {path}; {len(left.chunks):,} chunks are left")
     say("while its file is among the documents, bringing the index up to date reads it again")
 
 
@@ -177,4 +184,4 @@ def _show_measured(found: Quality, figures: dict[str, str]) -> None:
         stdout.print(f"  {name:<10} {told}")
     if found.not_indexed:
         names = ", ".join(found.not_indexed[:_SHOWN]) + (" ..." if len(found.not_indexed) > _SHOWN else "")
-        stdout.print(f"not in the index, and so never found: {names}", markup=False, soft_wrap=True)
+        _print(f"not in the index, and so never found: {names}")

@@ -54,15 +54,16 @@ def _headings(text: str) -> Iterator[tuple[int, int, int, str]]:
         elif mark:
             fence = mark[1]
         elif heading:
-            yield at, end, len(heading[1]), _title((heading[2] or "").rstrip().rstrip("#"))
+            yield at, end, len(heading[1]), shortened((heading[2] or "").rstrip().rstrip("#"))
         elif under and alone:
-            yield at - len(before) - 1, end, 1 if under[1] else 2, _title(before)
+            yield at - len(before) - 1, end, 1 if under[1] else 2, shortened(before)
         else:
             left = line
         alone = bool(left.strip()) and not before.strip()
         before, at = left, end
 
 
-def _title(text: str) -> str:
+def shortened(text: str) -> str:
+    """A heading in one line, cut behind LONGEST characters."""
     title = " ".join(text.split())
     return title if len(title) <= LONGEST else title[: LONGEST - 1] + "…"

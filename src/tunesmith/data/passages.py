@@ -72,12 +72,6 @@ def passages(documents: Iterable[Document], words: int) -> list[Passage]:
     return list(found.values())
 
 
-def cut(text: str, words: int) -> Iterator[tuple[int, str]]:
-    """(lines before it, piece), each piece tidy."""
-    for span in spans(text, words):
-        yield span.line, tidy(text[span.start : span.end])
-
-
 def spans(text: str, words: int) -> Iterator[Span]:
     """Paragraphs joined as long as they fit; a longer one cut behind a sentence, or a word.
 

@@ -112,9 +112,9 @@ def _require_same(old: Index, files: Files, out: Path, documents: Path) -> None:
 
 
 def _nothing(documents: Path, changes: Changes) -> ContentError:
-    first = changes.unread[0] if changes.unread else None
+    where, why = (changes.unread[0].place, changes.unread[0].reason) if changes.unread else (None, None)
     return ContentError(
-        f"there is no text to index in {documents}", where=first and first.place, why=first and first.reason,
+        f"there is no text to index in {documents}", where=where, why=why,
         mend="give Markdown, text, HTML or PDF files, or JSON Lines with a 'text' each",
     )  # fmt: skip
 
@@ -131,7 +131,9 @@ def delete(folder: Path, source: str) -> Index:
     if not folder.is_dir():
         raise MissingError(f"no such folder: {folder}", mend="name the folder of an index")
     with on_disk.locked(folder):
-        left = without(on_disk.load(folder), source)
+        index = on_disk.load(folder)
+        on_disk.clean(folder)  # an erasure that was killed may have left its text, though the source is gone
+        left = without(index, source)
         on_disk.write(folder, left)
     return left
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ..data.headings import Section, sections
+from ..data.headings import Section, sections, shortened
 from ..data.passages import Document, Span, spans
 
 WORDS = 150
@@ -66,7 +66,7 @@ def _sections(document: Document) -> Iterator[Section]:
     if document.marked:
         yield from sections(document.text)
     else:
-        yield Section(" ".join(document.title.split())[:120], 0, len(document.text))
+        yield Section(shortened(document.title), 0, len(document.text))
 
 
 def _id(source: str, heading: str, text: str, taken: set[str]) -> str:

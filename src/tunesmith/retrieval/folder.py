@@ -158,7 +158,8 @@ def _contents(index: Index) -> Iterator[tuple[str, bytes]]:
     yield "chunks.jsonl", b"".join(orjson.dumps(chunk, option=orjson.OPT_APPEND_NEWLINE) for chunk in index.chunks)
     yield "words.json", orjson.dumps(index.bm25.arrays.words)
     arrays = index.bm25.arrays
-    for name, array in zip(_ARRAYS, (arrays.data_M, arrays.indices_M, arrays.indptr_W), strict=True):
+    parts: tuple[NDArray[Any], ...] = (arrays.data_M, arrays.indices_M, arrays.indptr_W)
+    for name, array in zip(_ARRAYS, parts, strict=True):
         yield f"bm25-{name}.npy", _npy(array)
     if index.embedded:
         yield "vectors.npy", _npy(index.embedded.vectors_ND)

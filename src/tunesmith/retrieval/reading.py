@@ -21,6 +21,8 @@ LARGEST_PAGES = 64 * MIB
 """Bytes of an HTML or PDF file."""
 NAMES = ("id", "title", "name", "path")
 """Keys of a document's row by whose values other rows may call it."""
+_LONGEST_NAME = 500
+"""Characters of what is still a name; every chunk of the document keeps its names."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def _rows(path: Path, name: str, key: str | None, *, whole: bool, marked: bool) 
             unread.append(Unread(f"{name}:{line}", "a conversation, where documents are texts"))
             continue
         told = {k: str(record.metadata[k]) for k in (key, *NAMES) if k and record.metadata.get(k) is not None}
-        names = (*(_names(name) if whole else ()), *told.values())
+        names = (*(_names(name) if whole else ()), *(value for value in told.values() if len(value) <= _LONGEST_NAME))
         documents.append(
             Document(record.text, name, line, names, numbered_by_line=whole, marked=marked, title=told.get("title", ""))
         )
