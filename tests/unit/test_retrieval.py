@@ -51,7 +51,9 @@ def test_ids_stay_while_source_heading_and_text_stay() -> None:
     moved = made("A new beginning.\n\n" + GUIDE)
     assert [chunk.id for chunk in moved[1:]] == [chunk.id for chunk in first]
     assert {c.id for c in made(GUIDE, "other.md")}.isdisjoint(c.id for c in first)
-    assert made(GUIDE.replace("Letters", "Mail"))[-1].id != first[-1].id
+    below, renamed = made(GUIDE, words=9)[2], made(GUIDE.replace("Parcels", "Boxes"), words=9)[2]
+    assert below.text == renamed.text == "In winter it takes 9."
+    assert below.id != renamed.id, "it stands below another heading"
     twice = made("same\n\nsame\n\nsame", words=1)
     assert len({chunk.id for chunk in twice}) == 3, "a text that stands there thrice has three ids"
 

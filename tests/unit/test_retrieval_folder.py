@@ -93,6 +93,13 @@ def test_only_what_changed_is_read_again(docs: Path, out: Path, reads: list[str]
     assert documents.holding(out, ["zwei", "parcel"]) == []
 
 
+def test_what_stays_of_a_changed_file_keeps_its_ids(docs: Path, out: Path) -> None:
+    [before] = [chunk.id for chunk in load(out).chunks if chunk.source == "letters.md"]
+    (docs / "letters.md").write_text(TEXTS["letters"] + "\n\n# More\n\nAnd more.")
+    build(docs, out)
+    assert next(chunk.id for chunk in load(out).chunks if chunk.source == "letters.md") == before
+
+
 def test_another_size_of_chunks_reads_all_again_and_then_stays(docs: Path, out: Path, reads: list[str]) -> None:
     assert len(build(docs, out, words=5).changes.changed) == 3
     assert len(reads) == 3
