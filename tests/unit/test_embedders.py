@@ -68,6 +68,17 @@ def test_the_contract_of_every_embedder(embedder: Embedder) -> None:
     assert nearest(vectors, vectors[1], 2)[0] == 1
 
 
+def test_minilm_finds_what_shares_no_word(tmp_path: Path) -> None:
+    if not find_spec(PACKAGE):
+        pytest.skip(f"needs the extra 'embeddings' ({PACKAGE}), which is not installed here")
+    texts = {"cars": "Automobiles need new tyres.", "soup": "Boil carrots and leeks.", "law": "Sign the contract."}
+    asked = {"vehicle maintenance": "cars.md", "cooking vegetables": "soup.md", "legal agreement": "law.md"}
+    build(documents.written(tmp_path / "docs", **texts), tmp_path / "index", embedder="minilm")
+    for question, source in asked.items():
+        assert ask(tmp_path / "index", question, 1)[0][0].chunk.source == source
+        assert ask(tmp_path / "index", question, 1, embedder="none")[0] == []
+
+
 def _hidden(folder: Path, text: str, longest: int) -> torch.Tensor:
     from transformers import AutoModel, AutoTokenizer
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pypdf import PdfWriter
 
 import documents
 from tunesmith.core.errors import ContentError, MissingError
@@ -134,6 +138,19 @@ def _text(found: Read) -> str:
     return "".join(document.text for document in found.documents)
 
 
+def test_a_pdf_with_a_password(tmp_path: Path, extractor: Extractor) -> None:
+    (tmp_path / "plain.pdf").write_bytes(documents.pdf(["The hen lays."]))
+    for user, says in (("", None), ("open", "protected by a password")):
+        writer = PdfWriter(clone_from=tmp_path / "plain.pdf")
+        writer.encrypt(user, "owner", algorithm="RC4-128")
+        writer.write(tmp_path / "a.pdf")
+        found = extractor(tmp_path / "a.pdf")
+        assert (found.text.strip(), says is None or says in str(found.reason)) == (
+            "" if says else "The hen lays.",
+            True,
+        )
+
+
 def test_a_page_may_say_its_encoding(tmp_path: Path, extractor: Extractor) -> None:
     for content in (
         "<meta charset=iso-8859-1><p>café".encode("latin-1"), "<p>café".encode("utf-16"), "<p>café".encode("utf-8-sig"),
@@ -156,6 +173,15 @@ def test_no_file_takes_more_than_its_time_or_memory(tmp_path: Path) -> None:
         read(tmp_path / "huge.html", "huge.html", Extractor())
     with pytest.raises(ContentError, match="a pipe"):
         read(tmp_path / "endless.html", "endless.html", Extractor())
+
+
+def test_a_reader_that_nobody_ends_ends_itself(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "endless.html")
+    code = "from tunesmith.retrieval import extract_worker as worker; worker._LAST = 1; worker.main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=f'"{tmp_path / "endless.html"}"\n', text=True, check=False, timeout=60
+    )
+    assert done.returncode == -signal.SIGALRM
 
 
 def test_a_reader_that_ends_is_told_and_begun_again(tmp_path: Path) -> None:

@@ -48,7 +48,8 @@ class Encoder:
                 base.folder, dtype=torch.float32, trust_remote_code=False, local_files_only=True
             )
         self._model.eval().to(device())
-        self.name = f"encoder {base.fingerprint()}"
+        how = f"{'first' if self._first else 'mean'} of {self._longest}"
+        self.name = f"encoder {base.fingerprint()} {base.tokenizer_fingerprint()} {how}"
         self.size = int(self._model.config.hidden_size)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:

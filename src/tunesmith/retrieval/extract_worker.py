@@ -10,17 +10,21 @@ from __future__ import annotations
 import json
 import re
 import resource
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 from pypdf import PdfReader
+from pypdf.errors import DependencyError
 
 from ..data.tickets.html import to_text
-from .extract import MEMORY
+from .extract import MEMORY, SECONDS
 
 CHARACTERS = 32 << 20
 """The most text that is taken from one file."""
+_LAST = 2 * round(SECONDS)
+"""Seconds after which a file ends this process, should nobody be there any more to end it."""
 _CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w.:-]{1,40})", re.IGNORECASE)
 _MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 
@@ -35,7 +39,9 @@ def main() -> None:
     most = MEMORY if hard == resource.RLIM_INFINITY else min(MEMORY, hard)
     resource.setrlimit(resource.RLIMIT_AS, (most, hard))
     for line in sys.stdin:
+        signal.alarm(_LAST)
         print(json.dumps(read(Path(json.loads(line)))), flush=True)  # noqa: T201  the answer, and only that
+        signal.alarm(0)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -44,6 +50,8 @@ def read(path: Path) -> dict[str, Any]:
         return _pdf(path) if path.suffix.lower() == ".pdf" else {"text": _html(path.read_bytes()), "pages": []}
     except UnreadableError as error:
         return {"reason": str(error)}
+    except DependencyError:
+        return {"reason": "it is encrypted in a way that is not read here: save it without"}
     except MemoryError:
         return {"reason": f"reading it takes more than {MEMORY >> 30} GB of memory"}
     except RecursionError:
