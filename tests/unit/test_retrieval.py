@@ -94,6 +94,8 @@ def test_a_prompt_shows_passages_with_their_marks() -> None:
     assert plain.startswith(f"{ASK}No.\n\nContext:\n\n[1] # G")
     assert "\n\n[2] ## Letters" in plain
     assert [len(Context.of(found, words=words).chunks) for words in (0, 19, 99)] == [1, 1, 2]
+    copies = made(GUIDE.replace("A letter", "a  letter"), "copy.md")
+    assert [chunk.source for chunk in Context.of([found[1], *copies]).chunks] == ["guide.md", "copy.md"]
 
 
 def test_citations_are_those_of_chunks_that_were_shown() -> None:

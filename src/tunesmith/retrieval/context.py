@@ -38,15 +38,21 @@ class Context:
 
     @classmethod
     def of(cls, chunks: Iterable[Chunk], marks: Marks = "ids", words: int | None = None) -> Context:
-        """The first chunks, as many as hold at most `words` words together, and one in any case."""
-        kept: list[Chunk] = []
+        """The first chunks, as many as hold at most `words` words together, and one in any case.
+
+        A text that several files have is shown once.
+        """
+        kept: dict[str, Chunk] = {}
         size = 0
         for chunk in chunks:
-            size += len(chunk.text.split())
+            text = chunk.text.casefold().split()
+            if (key := " ".join(text)) in kept:
+                continue
+            size += len(text)
             if kept and words is not None and size > words:
                 break
-            kept.append(chunk)
-        return cls(tuple(kept), marks)
+            kept[key] = chunk
+        return cls(tuple(kept.values()), marks)
 
     def prompt(self, question: str, unsaid: str = UNSAID) -> str:
         """The user's turn: answer from these passages alone, or say `unsaid`."""
