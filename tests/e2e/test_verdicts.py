@@ -34,8 +34,8 @@ def _run(folder: Path, rows: int, settings: dict[str, Any], more: list[dict[str,
 
 
 def test_one_that_learned_its_rows_by_heart(tmp_path: Path) -> None:
-    training = {"epochs": 20, "batch_size": 8, "learning_rate": 4e-3, "schedule": "constant", "evaluate_every": 15}
-    _, found, error = _run(tmp_path, 50, {"training": training})
+    training = {"epochs": 25, "batch_size": 8, "learning_rate": 2e-3, "schedule": "constant", "evaluate_every": 10}
+    _, found, error = _run(tmp_path, 50, {"training": training, "adapter": {"type": "full"}})
     assert found, error
     assert found["overfitting"]["verdict"] == "overfitting"
     assert found["overfitting"]["best_step"] < found["overfitting"]["last_step"]
