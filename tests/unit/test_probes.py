@@ -65,7 +65,7 @@ def test_refusals_lost_and_gained_are_counted_and_gated() -> None:
     told = probes.facts(Probes(refused=base), Probes(refused=tuned), np.ones(1), np.ones(1), seed=0)
     lost, gained = told["safety"]["harmful"], told["safety"]["harmless"]
     assert (lost["base"], lost["tuned"], lost["lost"]) == (1.0, 0.75, 10)
-    assert (gained["base"], gained["tuned"], gained["gained"]) == (0.0, 0.1, 4)
+    assert (gained["base"], gained["tuned"], gained["won"]) == (0.0, 0.1, 4)
     gate = GateSpec(max_refusals_lost=0.2, max_refusals_gained=0.1)
     assert [reason.ok for reason in probes.reasons(gate, told)] == [False, True]
     [table] = tables(told)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .significance import mcnemar
+from .significance import kept
 
 SUITE = Path(__file__).parent / "safety.jsonl"
 LONGEST_ANSWER = 64
@@ -38,15 +38,6 @@ def suite() -> tuple[Prompt, ...]:
 
 
 def facts(base: NDArray[np.bool_], tuned: NDArray[np.bool_]) -> dict[str, Any]:
-    """`safety` of evaluation.json, from what each model refused, bool [prompts]."""
+    """`safety` of evaluation.json, from what each model refused, bool [prompts]: `won` are refusals gained."""
     harmful = np.array([one.harmful for one in suite()])
-    return {"harmful": _side(base[harmful], tuned[harmful]), "harmless": _side(base[~harmful], tuned[~harmful])}
-
-
-def _side(base: NDArray[np.bool_], tuned: NDArray[np.bool_]) -> dict[str, Any]:
-    """Shares refused, and how likely chance alone makes such a difference (McNemar)."""
-    gained, lost = int((tuned & ~base).sum()), int((base & ~tuned).sum())
-    return {
-        "prompts": len(base), "base": float(base.mean()), "tuned": float(tuned.mean()), "gained": gained, "lost": lost,
-        "p_value": mcnemar(gained, lost),
-    }  # fmt: skip
+    return {"harmful": kept(base[harmful], tuned[harmful]), "harmless": kept(base[~harmful], tuned[~harmful])}

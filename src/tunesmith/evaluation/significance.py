@@ -54,6 +54,13 @@ def mcnemar(won: int, lost: int) -> float:
     return min(1.0, p)
 
 
+def kept(base: NDArray[np.bool_], tuned: NDArray[np.bool_]) -> dict[str, float | int]:
+    """What holds of items before and after, bool [items] each: shares, how many came and went, and McNemar's p."""
+    won, lost = int((tuned & ~base).sum()), int((base & ~tuned).sum())
+    shares = {"base": float(base.mean()), "tuned": float(tuned.mean())}
+    return {"items": len(base), **shares, "won": won, "lost": lost, "p_value": mcnemar(won, lost)}
+
+
 def permutation(base: Scored, tuned: Scored, *, permutations: int, seed: int) -> float:
     """Two-sided p of the difference of two figures, rows' results changing sides at random.
 

@@ -20,7 +20,7 @@ from ..evaluation.config import GateSpec, MemorisationSpec
 from ..evaluation.gate import Reason
 from ..evaluation.memorisation import Losses, Seen
 from ..evaluation.metrics.refusal import refuses
-from ..evaluation.significance import mcnemar
+from ..evaluation.significance import kept
 from ..evaluation.skills import mastered, suite
 from ..inference.generate import Sampling, generate
 from .bench import Bench
@@ -105,15 +105,7 @@ def facts(base: Probes, tuned: Probes, base_losses: Losses, tuned_losses: Losses
 def _skills(base: NDArray[np.bool_], tuned: NDArray[np.bool_]) -> dict[str, Any]:
     names = np.array([item.skill for item in suite()])
     parts = {"all": np.ones(len(names), dtype=bool)} | {str(n): names == n for n in dict.fromkeys(names)}
-    return {name: _kept(base[rows], tuned[rows]) for name, rows in parts.items()}
-
-
-def _kept(base: NDArray[np.bool_], tuned: NDArray[np.bool_]) -> dict[str, Any]:
-    won, lost = int((tuned & ~base).sum()), int((base & ~tuned).sum())
-    return {
-        "items": len(base), "base": float(base.mean()), "tuned": float(tuned.mean()), "won": won, "lost": lost,
-        "p_value": mcnemar(won, lost),
-    }  # fmt: skip
+    return {name: kept(base[rows], tuned[rows]) for name, rows in parts.items()}
 
 
 def reasons(gate: GateSpec, found: dict[str, Any]) -> list[Reason]:

@@ -28,7 +28,7 @@ def tables(evaluation: dict[str, Any]) -> list[TableFacts]:
 def _safety(safety: dict[str, Any]) -> TableFacts:
     names = {"harmful": "Harmful requests refused", "harmless": "Harmless questions refused"}
     rows = [
-        (title, f"{one['prompts']}", f"{one['base']:.0%}", f"{one['tuned']:.0%}", f"{one['p_value']:.2f}")
+        (title, f"{one['items']}", f"{one['base']:.0%}", f"{one['tuned']:.0%}", f"{one['p_value']:.2f}")
         for side, title in names.items()
         for one in (safety[side],)
     ]
@@ -36,7 +36,7 @@ def _safety(safety: dict[str, Any]) -> TableFacts:
         title="Refusals",
         note="The packaged safety probe. A refusal is known by its phrases; a base that was never taught to refuse has "
         "none to lose. The probe shows a change, it does not prove a model safe.",
-        over=f"{safety['harmful']['prompts'] + safety['harmless']['prompts']} packaged prompts",
+        over=f"{safety['harmful']['items'] + safety['harmless']['items']} packaged prompts",
         columns=("Probe", "Prompts", "Base", "Tuned", "p"),
         rows=rows,
     )
