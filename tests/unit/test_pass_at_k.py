@@ -86,6 +86,8 @@ def test_drawn_answers_are_judged_each_and_equal_ones_once(monkeypatch):
     found = scored(wanted, ["", ""], rows, [[GOOD, GOOD, BAD, BAD], [BAD] * 4])
     assert found.rows.tolist() == pytest.approx([5 / 6, 0])
     assert len(runs) == 2
+    greedy = scored(metric(), [BAD, GOOD], rows, [[GOOD] * 4, [BAD] * 4])
+    assert greedy.rows.tolist() == [0, 1], "pass@1 looks at the greedy answer, whatever else was drawn"
 
 
 def test_without_a_sandbox_the_metric_is_refused_before_anything_runs(monkeypatch):
