@@ -79,6 +79,7 @@ def test_the_lock_holds_the_metrics_as_they_were_configured(evaluated: Path) -> 
     assert mine.file == str(evaluated.parent / "mine.py")
 
 
+@pytest.mark.slow
 def test_the_run_can_be_evaluated_again_to_the_same_figures(evaluated: Path) -> None:
     before = facts(evaluated)
     done = tiny.tunesmith("evaluate", evaluated, "--json")
@@ -92,9 +93,9 @@ def test_the_run_can_be_evaluated_again_to_the_same_figures(evaluated: Path) -> 
      ({"type": "format", "pattern": "("}, 3, "regular expression"), ("blue", 3, "did you mean 'bleu'"),
      ({"type": "pass_at_k"}, 3, "asks for tests under 'test'")],
 )  # fmt: skip
-def test_a_wrong_metric_is_refused_before_training(tmp_path, base, metric, code, text) -> None:
+def test_a_wrong_metric_is_refused_before_training(tmp_path, base, cli, metric, code, text) -> None:
     recipe = tiny.write_task(tmp_path, base, evaluation={"metrics": [metric], "max_tokens": 4}, gate={})
-    done = tiny.tunesmith("run", recipe, "--out", tmp_path / "run")
-    assert done.returncode == code, done.stderr
-    assert text in done.stderr
+    done = cli("run", recipe, "--out", tmp_path / "run")
+    assert done.code == code, done.err
+    assert text in done.err
     assert not (tmp_path / "run" / "adapter").exists()

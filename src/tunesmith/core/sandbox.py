@@ -100,6 +100,7 @@ def run(
         asked.write(json.dumps(orders).encode())
         asked.seek(0)
         process = held.enter_context(_start(asked, pipes, scratch))
+        held.callback(process.kill)  # whatever happens here, nobody waits for it
         for pipe in pipes.values():
             pipe.close_writing()
         said, why = _listen({pipe.read: name for name, pipe in pipes.items()}, started + limits.seconds)
