@@ -177,11 +177,13 @@ def write_task(folder: Path, base: Path | str, **sections: Any) -> Path:
     return path
 
 
-def tunesmith(*arguments: object, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-    """The command line in a process of its own."""
+def tunesmith(
+    *arguments: object, stdin: str = "", patience: float = 120, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """The command line in a process of its own; at most `patience` seconds."""
     return subprocess.run(
         [str(Path(sys.executable).with_name("tunesmith")), *map(str, arguments)],
-        input=stdin, capture_output=True, text=True, timeout=120, check=False,
+        input=stdin, capture_output=True, text=True, timeout=patience, check=False,
         env={**os.environ, **ENVIRONMENT, "HF_HUB_OFFLINE": "1", **environment},
     )  # fmt: skip
 

@@ -85,7 +85,8 @@ def train(recipe: RunSpec, out: Path, *, resume: bool = False, sink: Sink = sile
 
 def evaluate(path: Path, *, sink: Sink = silent) -> tuple[RunDir, Verdict]:
     """Score a trained run again; see `tunesmith evaluate`."""
-    return journey.evaluate_run(path, sink=sink)
+    _, verdict = journey.evaluate_run(path, sink=sink)
+    return RunDir.open(path), verdict
 
 
 def score_answers(path: Path, pairs: Sequence[tuple[str, str]], *, system: str | None = None) -> list[float]:

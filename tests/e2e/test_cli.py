@@ -97,6 +97,18 @@ def test_each_row_that_was_trained_on_is_named_by_its_digest(trained: Path) -> N
     assert root == _read(trained / "run.json")["data_root"]
 
 
+def test_skills_and_training_rows_are_asked_too(trained: Path) -> None:
+    facts = _read(trained / "evaluation.json")
+    assert facts["skills"]["all"]["items"] == sum(one["items"] for k, one in facts["skills"].items() if k != "all")
+    verbatim = facts["memorisation"]["verbatim"]
+    assert verbatim["rows"] == 50
+    assert verbatim["base"]["mean_share"] < verbatim["tuned"]["mean_share"], "it learned its rows"
+    assert facts["memorisation"]["membership"]["held_out"] == 8
+    page = (trained / "report.html").read_text("utf-8")
+    assert "Skills kept" in page
+    assert "Memorised rows" in page
+
+
 def test_evaluation_json_has_its_keys(trained: Path) -> None:
     facts = _read(trained / "evaluation.json")
     assert facts["verdict"] == "pass"
@@ -238,6 +250,29 @@ def test_evaluate_gives_the_same_figures_again(trained: Path, tmp_path: Path, cl
     after = _read(tmp_path / "run" / "run.json")
     assert after["times"]["train"] == times["train"], "how long the training took is not forgotten"
     assert after["status"] == "finished"
+
+
+def test_evaluate_takes_other_rows_and_another_gate(trained: Path, tmp_path: Path, cli: Cli) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    other = tiny.write_rows(tmp_path / "other.jsonl", tiny.rows(200, 6))
+    done = cli("evaluate", tmp_path / "run", "--data", other, "--gate", "exact_match=0.99", "--json")
+    assert done.code == 10, done.err
+    told = json.loads(done.out)
+    assert told["rows"] == 6
+    assert told["reasons"][0]["ok"] is False
+    assert told == _read(tmp_path / "run/evaluations/other/evaluation.json")
+    assert _read(tmp_path / "run/evaluation.json") == _read(trained / "evaluation.json"), "the run's own figures"
+    wrong = cli("evaluate", tmp_path / "run", "--gate", "exact_match")
+    assert (wrong.code, "--gate takes METRIC=NUMBER" in wrong.err) == (2, True)
+
+
+def test_rows_that_were_trained_on_are_no_test(trained: Path, tmp_path: Path, cli: Cli) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    known = tiny.write_rows(tmp_path / "known.jsonl", [*tiny.rows(200, 3), *tiny.rows(0, 2)])
+    done = cli("evaluate", tmp_path / "run", "--data", known)
+    assert done.code == 3
+    assert "is also in the test file" in done.err
+    assert not (tmp_path / "run/evaluations").exists()
 
 
 def test_evaluate_refuses_other_data(tmp_path: Path, base: Path, cli: Cli) -> None:

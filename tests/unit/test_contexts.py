@@ -14,16 +14,21 @@ from hypothesis import strategies as st
 from tunesmith.core.messages import Example, Message
 from tunesmith.data.contexts import UNSAID, ContextPlan, NoPassageError, Shelf, unanswerable, with_context
 from tunesmith.data.lexical import Lexical, words
-from tunesmith.data.passages import Document, cut, passages
+from tunesmith.data.passages import Document, passages, spans, tidy
 
 
 def example(question: str, answer: str, **more: Any) -> Example:
     return Example(messages=(Message(role="user", content=question), Message(role="assistant", content=answer)), **more)
 
 
+def cut(text: str, words: int) -> list[tuple[int, str]]:
+    """(lines before it, piece) as rows have it."""
+    return [(span.line, tidy(text[span.start : span.end])) for span in spans(text, words)]
+
+
 @given(st.text("ab. \n\u3042", max_size=80), st.integers(1, 6))
 def test_passages_hold_all_words_in_order_and_keep_to_the_limit(text: str, limit: int) -> None:
-    pieces = list(cut(text, limit))
+    pieces = cut(text, limit)
     flat = "".join("".join(piece.split()) for _, piece in pieces)
     assert flat == "".join(text.split())
     lines = text.split("\n")
@@ -34,7 +39,7 @@ def test_passages_hold_all_words_in_order_and_keep_to_the_limit(text: str, limit
 
 def test_paragraphs_are_joined_while_they_fit_and_long_ones_cut_behind_sentences() -> None:
     text = "# Head\n\none two three\n\nfour five\nsix\n\nOne is here. Two is there! Three is not; four is long."
-    assert list(cut(text, 7)) == [
+    assert cut(text, 7) == [
         (0, "# Head\n\none two three"), (4, "four five\nsix"), (7, "One is here. Two is there!"),
         (7, "Three is not; four is long."),
     ]  # fmt: skip

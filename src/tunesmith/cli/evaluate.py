@@ -2,25 +2,68 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..core.errors import UsageError
 from .console import print_json
 from .options import Json, RunArgument
 
+if TYPE_CHECKING:
+    from ..evaluation.config import GateSpec
 
-def command(run: RunArgument, json: Json = False) -> None:
+
+def command(
+    run: RunArgument,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="Other test rows; the run's own figures stay as they are.", show_default=False),
+    ] = None,
+    gate: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--gate",
+            metavar="METRIC=GAIN",
+            help="A gate of these gains in place of the recipe's; max_forgetting=0.1, too.",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
     """Score base and tuned model on the run's test rows, judge, report. Exit 10 when the gate says no."""
     from ..core.errors import GateError
     from ..pipelines import journey
     from . import show
     from .progress import Watch
 
+    wanted = _gate(gate) if gate else None
     with Watch() as watch:
-        opened, verdict = journey.evaluate_run(run, sink=watch)
-    evaluation = opened.read_json("evaluation.json")
+        evaluation, verdict = journey.evaluate_run(run, sink=watch, data=data, gate=wanted)
     if json:
         print_json(evaluation)
     else:
         show.evaluation(evaluation)
-        show.places(run)
+        if data is None:
+            show.places(run)
     if not verdict.passed:
         failed = "; ".join(reason.text for reason in verdict.reasons if not reason.ok)
         raise GateError("the gate said no", why=failed, mend=f"read {run / 'report.html'}")
+
+
+def _gate(conditions: list[str]) -> GateSpec:
+    """The conditions of METRIC=GAIN and of the gate's own keys; UsageError for what is neither."""
+    from ..evaluation.config import GateSpec
+
+    require: dict[str, float] = {}
+    keys: dict[str, Any] = {}
+    for condition in conditions:
+        name, _, text = condition.partition("=")
+        own = name in GateSpec.model_fields and name != "require"
+        try:
+            value = None if own and text == "null" else float(text)
+        except ValueError:
+            mend = "--gate exact_match=0.2 --gate max_forgetting=0.1"
+            raise UsageError(f"--gate takes METRIC=NUMBER, not '{condition}'", mend=mend) from None
+        (keys if own else require)[name] = value  # type: ignore[assignment]
+    return GateSpec(require=require or None, **keys)

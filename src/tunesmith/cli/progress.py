@@ -42,6 +42,7 @@ class Watch:
         self._last = 0.0
 
     def __enter__(self) -> Watch:
+        self._last = time.monotonic()
         if self._bar:
             self._bar.start()
         return self

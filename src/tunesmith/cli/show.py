@@ -219,6 +219,12 @@ def evaluation(facts: dict[str, Any]) -> None:
             out.print(f"  without training, {baseline['name']}: {baseline['metric']} {baseline['score']:.3f}")
     forgetting, overfitting = facts["forgetting"], facts["overfitting"]
     out.print(f"  forgetting: {_forgotten(forgetting)}")
+    if skills := facts.get("skills"):
+        every = skills["all"]
+        out.print(f"  skills: {every['base']:.0%} -> {every['tuned']:.0%} of {every['items']} items "
+                  f"(p = {every['p_value']:.2f})")  # fmt: skip
+    if memory := facts.get("memorisation"):
+        out.print(f"  memorised: {_memorised(memory)}")
     out.print(f"  overfitting: {overfitting['verdict'].replace('_', ' ')}. {escape(overfitting['explanation'])}\n")
     passed = facts["verdict"] == "pass"
     out.print("[bold green]verdict: pass[/]" if passed else "[bold red]verdict: fail[/]")
@@ -226,6 +232,19 @@ def evaluation(facts: dict[str, Any]) -> None:
         mark = "[green]yes[/]" if reason["ok"] else "[red]no [/]"
         out.print(f"  {mark} {escape(reason['text'])}")
     out.print()
+
+
+def _memorised(facts: dict[str, Any]) -> str:
+    """What came back of training rows, and what the losses tell."""
+    tuned, membership = facts["verbatim"]["tuned"], facts.get("membership")
+    told = (
+        f"{tuned['share_over']:.1%} of {facts['verbatim']['rows']} training rows asked, the longest stretch "
+        f"{tuned['longest']} tokens"
+    )
+    if membership:
+        against = membership["against_base"]
+        told += f"; losses tell training rows from others with an AUC of {against['auc']:.2f} (0.50 is chance)"
+    return told
 
 
 def _could_be_seen(power: dict[str, Any]) -> str:

@@ -8,8 +8,9 @@ places     where a file may be
 hub        a data set of the Hugging Face hub as a local file
 source     a file to raw rows with line numbers, by one of these
 identity   what a row is, as 16 bytes; what a set of rows is, as one root
-passages, lexical, contexts
-           documents to passages, texts found by words, questions to rows with the right passage among others
+passages, headings, lexical, contexts
+           documents to passages, what they stand under, texts found by words, questions to rows with the right
+           passage among others
 versions   two versions of a set of rows: what changed, word by word
 load       raw rows to rows of one kind; every bad row is kept as a problem
 split      validation rows without leakage; overlaps between files

@@ -8,7 +8,7 @@ another row more or less changes nothing in the others but who is among the shar
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from ..core.messages import Example, Message
 from . import identity
-from .lexical import Indices, Lexical, Scores, words
+from .lexical import Indices, Lexical, Scores, best, words
 from .passages import Passage
 
 How = Literal["named", "answer", "words"]
@@ -25,6 +25,7 @@ TELLING = 4
 """Words from which an answer is hardly in a passage by chance. For a shorter one half of the floor is asked besides."""
 UNSAID = "The context does not say."
 _ASK = "Answer the question from the context alone. If the context does not say, answer: {unsaid}"
+_CITE = " Behind each statement name the passage that it is from, by its mark in square brackets."
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ class Shelf:
         else:
             right, how = self._by_words(query, scores, holding, telling=len(said) >= TELLING, floor=plan.floor)
         scores[[right, *holding]] = -1.0
-        return Found(right, how, _best(scores, plan.passages), identity.digest(example))
+        distractors = best(scores, np.flatnonzero(scores >= 0), plan.passages)
+        return Found(right, how, tuple(distractors), identity.digest(example))
 
     def _by_name(self, name: str, scores: Scores, holding: Indices) -> tuple[int, How]:
         among = np.array(self.named.get(name, ()), dtype=np.intp)
@@ -106,15 +108,6 @@ def _highest(scores: Scores, among: Indices) -> int:
     return int(among[np.argmax(scores[among])])
 
 
-def _best(scores: Scores, count: int) -> tuple[int, ...]:
-    """The places of the `count` highest scores that are not negative, the highest first; of equal ones the first."""
-    left = np.flatnonzero(scores >= 0)
-    if len(left) > count:
-        least = np.partition(scores[left], len(left) - count)[len(left) - count]
-        left = left[scores[left] >= least]
-    return tuple(int(i) for i in left[np.argsort(-scores[left], kind="stable")][:count])
-
-
 def unanswerable(rows: Sequence[Found], plan: ContextPlan) -> set[int]:
     """Places of the rows whose right passage is kept back: a seeded share of all, of those that have a distractor."""
     able = [place for place, found in enumerate(rows) if found.distractors]
@@ -122,16 +115,23 @@ def unanswerable(rows: Sequence[Found], plan: ContextPlan) -> set[int]:
     return set(drawn[: round(plan.unanswerable * len(rows))])
 
 
+def asked(told: Iterable[tuple[str, str]], question: str, unsaid: str, *, cite: bool = False) -> str:
+    """What the user's turn holds: how to answer, (mark, text) of each passage, the question.
+
+    `cite` asks for the marks in the answer.
+    """
+    passages = "\n\n".join(f"[{mark}] {text}" for mark, text in told)
+    how = _ASK.format(unsaid=unsaid) + (_CITE if cite else "")
+    return f"{how}\n\nContext:\n\n{passages}\n\nQuestion: {question}"
+
+
 def with_context(example: Example, found: Found, shelf: Shelf, plan: ContextPlan, *, answerable: bool) -> Example:
     """The row with its passages in the last user's turn, and in its metadata where they are from."""
     chosen = [found.right, *found.distractors[: plan.passages - 1]] if answerable else [*found.distractors]
     order = sorted(chosen, key=lambda i: (_draw(plan.seed, found, shelf.passages[i].place), i))
-    told = "\n\n".join(f"[{number}] {shelf.passages[i].text}" for number, i in enumerate(order, start=1))
+    told = ((str(number), shelf.passages[i].text) for number, i in enumerate(order, start=1))
     prompt = example.prompt()
-    ask = _ASK.format(unsaid=plan.unsaid)
-    question = prompt[-1].model_copy(
-        update={"content": f"{ask}\n\nContext:\n\n{told}\n\nQuestion: {prompt[-1].content}"}
-    )
+    question = prompt[-1].model_copy(update={"content": asked(told, prompt[-1].content or "", plan.unsaid)})
     answer = example.messages[len(prompt) :] if answerable else (Message(role="assistant", content=plan.unsaid),)
     facts = {
         "context_answerable": answerable,

@@ -15,10 +15,10 @@ READ = 1 << 20
 def excerpt(text: str, longest: int = LONGEST, find: Find = by_shape) -> str:
     """At most `longest` characters. What `find` finds is masked before the text is cut: no value is shown in part."""
     masked = mask([text[:READ]], find=find).texts[0]
-    line = "".join(map(_visible, " ".join(masked.split())[: longest + 1]))
+    line = "".join(map(visible, " ".join(masked.split())[: longest + 1]))
     return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
-def _visible(letter: str) -> str:
-    """What cannot be seen, spelled out."""
+def visible(letter: str) -> str:
+    """What cannot be seen, spelled out; white space stays."""
     return letter if letter.isprintable() or letter.isspace() else letter.encode("unicode_escape").decode()

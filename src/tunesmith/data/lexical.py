@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,14 @@ Scores = NDArray[np.float64]
 def words(text: str) -> list[str]:
     """The words of a text, without case and typographic variants."""
     return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+def best(scores: NDArray[np.floating[Any]], among: Indices, count: int) -> list[int]:
+    """Of the places `among`, ascending, the `count` with the highest scores, the highest first; of equal the first."""
+    if len(among) > count > 0:
+        least = np.partition(scores[among], len(among) - count)[len(among) - count]
+        among = among[scores[among] >= least]
+    return [int(place) for place in among[np.argsort(-scores[among], kind="stable")][:count]]
 
 
 class Lexical:

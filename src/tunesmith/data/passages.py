@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 _TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\s\u3040-\u30ff\u3400-\u9fff]+")
 """A word between white space; kana and Chinese characters, which have none between words, each alone."""
 _END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*|\n")
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of a text, text[start:end], and how many lines are before it."""
+
+    start: int
+    end: int
+    line: int
 
 
 @dataclass(frozen=True)
@@ -22,6 +32,24 @@ class Document:
     names: tuple[str, ...] = ()
     numbered_by_line: bool = True
     """Whether the lines of the text are lines of the file; a row's text has one line for all its passages."""
+    pages: tuple[int, ...] = ()
+    """Where in the text each page begins, of a document that has pages."""
+    marked: bool = False
+    """Whether a line that begins with `#` is a heading, as in Markdown."""
+    title: str = ""
+    """What a row calls its text, beside the text."""
+
+    def place(self, span: Span, count: int) -> str:
+        """`path:line` of the document's `count`th piece; of the second piece of a row on, `path:line#2`.
+
+        `path:p3` on the third page, `path:p3-4` where it goes on to the fourth.
+        """
+        if self.pages:
+            first, last = bisect_right(self.pages, span.start), bisect_left(self.pages, span.end)
+            return f"{self.path}:p{first}" + (f"-{last}" if last > first else "")
+        if self.numbered_by_line:
+            return f"{self.path}:{self.line + span.line}"
+        return f"{self.path}:{self.line}" + (f"#{count}" if count > 1 else "")
 
 
 @dataclass(frozen=True)
@@ -30,7 +58,7 @@ class Passage:
 
     text: str
     place: str
-    """`path:line`; of the second passage of a row on, `path:line#2`."""
+    """As `Document.place` says."""
     document: int
 
 
@@ -38,59 +66,84 @@ def passages(documents: Iterable[Document], words: int) -> list[Passage]:
     """Pieces of at most `words` words each, in order. A text that stands in several places is taken once."""
     found: dict[str, Passage] = {}
     for number, document in enumerate(documents):
-        for count, (line, text) in enumerate(cut(document.text, words), start=1):
-            at = document.line + line if document.numbered_by_line else document.line
-            place = f"{document.path}:{at}" + ("" if document.numbered_by_line or count == 1 else f"#{count}")
-            found.setdefault(" ".join(text.split()).casefold(), Passage(text, place, number))
+        for count, span in enumerate(spans(document.text, words), start=1):
+            text = tidy(document.text[span.start : span.end])
+            found.setdefault(" ".join(text.split()).casefold(), Passage(text, document.place(span, count), number))
     return list(found.values())
 
 
-def cut(text: str, words: int) -> Iterator[tuple[int, str]]:
-    """(lines before it, piece): paragraphs joined as long as they fit; a longer one cut behind a sentence, or a word.
+def spans(text: str, words: int) -> Iterator[Span]:
+    """Paragraphs joined as long as they fit; a longer one cut behind a sentence, or a word.
 
-    All words of the text are in the pieces, in their order.
+    All words of the text are in the spans, in their order; none begins or ends with white space, but for the
+    indentation of a paragraph.
     """
-    kept: list[str] = []
-    first = size = 0
-    for line, paragraph in _paragraphs(text):
-        count = len(_TOKEN.findall(paragraph))
-        if kept and size + count > words:
-            yield first, "\n\n".join(kept)
-            kept, size = [], 0
+    at = line = 0
+    for start, end in _joined(text, words):
+        line += text.count("\n", at, start)
+        at = start
+        yield Span(start, end, line)
+
+
+def tidy(text: str) -> str:
+    """Without white space at the ends of lines, and with one empty line between paragraphs."""
+    kept = []
+    for full, lines in groupby((line.rstrip() for line in text.split("\n")), key=bool):
+        kept += list(lines) if full else [""]
+    return "\n".join(kept)
+
+
+def _joined(text: str, words: int) -> Iterator[tuple[int, int]]:
+    """(start, end) of each span."""
+    begin, end, size = -1, 0, 0
+    for first, last in _paragraphs(text):
+        count = sum(1 for _ in _TOKEN.finditer(text, first, last))
+        if begin >= 0 and size + count > words:
+            yield begin, end
+            begin, size = -1, 0
         if count > words:
-            yield from ((line, piece) for piece in _pieces(paragraph, words))
+            yield from _pieces(text, first, last, words)
             continue
-        if not kept:
-            first = line
-        kept.append(paragraph)
-        size += count
-    if kept:
-        yield first, "\n\n".join(kept)
+        begin = first if begin < 0 else begin
+        end, size = last, size + count
+    if begin >= 0:
+        yield begin, end
 
 
-def _paragraphs(text: str) -> Iterator[tuple[int, str]]:
-    """(lines before it, paragraph), without the empty lines between them."""
-    lines: list[str] = []
-    for number, line in enumerate([*text.split("\n"), ""]):
-        if line.strip():
-            lines.append(line.rstrip())
-        elif lines:
-            yield number - len(lines), "\n".join(lines)
-            lines = []
+def _paragraphs(text: str) -> Iterator[tuple[int, int]]:
+    """(start, end) of each run of lines that hold something."""
+    begin, end, at = -1, 0, 0
+    for line in text.split("\n"):
+        held = line.rstrip()
+        if held:
+            begin, end = (at if begin < 0 else begin), at + len(held)
+        elif begin >= 0:
+            yield begin, end
+            begin = -1
+        at += len(line) + 1
+    if begin >= 0:
+        yield begin, end
 
 
-def _pieces(paragraph: str, words: int) -> Iterator[str]:
-    """A long paragraph cut behind sentences and lines; a longer sentence behind words. White space inside stays."""
-    kept, size = "", 0
-    ends = [match.end() for match in _END.finditer(paragraph)]
-    for start, end in pairwise([0, *ends, len(paragraph)]):
-        tokens = [start, *[match.start() for match in _TOKEN.finditer(paragraph, start, end)][1:]]
-        if kept and size + len(tokens) > words:
-            yield kept.strip()
-            kept, size = "", 0
+def _pieces(text: str, first: int, last: int, words: int) -> Iterator[tuple[int, int]]:
+    """A long paragraph cut behind sentences and lines; a longer sentence behind words."""
+    begin, size = first, 0
+    ends = [match.end() for match in _END.finditer(text, first, last)]
+    for start, end in pairwise([first, *ends, last]):
+        tokens = [start, *[match.start() for match in _TOKEN.finditer(text, start, end)][1:]]
+        if size and size + len(tokens) > words:
+            yield from _stripped(text, begin, start)
+            begin, size = start, 0
         while len(tokens) > words:
-            yield paragraph[tokens[0] : tokens[words]].strip()
+            yield from _stripped(text, begin, tokens[words])
             tokens = tokens[words:]
-        kept, size = kept + paragraph[tokens[0] : end], size + len(tokens)
-    if kept.strip():
-        yield kept.strip()
+            begin = tokens[0]
+        size += len(tokens)
+    yield from _stripped(text, begin, last)
+
+
+def _stripped(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """The stretch without white space at its ends; nothing where it holds nothing else."""
+    piece = text[start:end].rstrip()
+    if piece:
+        yield start + len(piece) - len(piece.lstrip()), start + len(piece)

@@ -13,6 +13,15 @@ from .metrics.config import Configured, MetricSpec, PassAtKSpec
 Positive = Annotated[int, Field(ge=1)]
 
 
+class MemorisationSpec(Spec):
+    """How much of the training data is looked at for signs of being repeated."""
+
+    rows: int = Field(default=300, ge=2)
+    """Training rows, drawn by the seed, whose losses are held against those of the test rows."""
+    asked: int = Field(default=50, ge=0)
+    """Of these so many are asked: the model answers their prompts, and what comes back word for word is counted."""
+
+
 class EvaluationSpec(Spec):
     """How base and tuned model are compared on the test rows."""
 
@@ -26,6 +35,13 @@ class EvaluationSpec(Spec):
     apart."""
     resamples: int = Field(default=2000, ge=100)
     """Bootstrap resamples behind each 95 % interval, and permutations behind each test."""
+
+    skills: bool = True
+    """Ask base and tuned model the packaged skill suite, too."""
+    memorisation: MemorisationSpec | None = MemorisationSpec()
+    """Look for training rows that the tuned model repeats; null: do not."""
+    safety: bool = False
+    """Ask both models the packaged safety probe: what each refuses of 40 harmful and 40 harmless requests."""
 
     @model_validator(mode="after")
     def _different_names(self) -> EvaluationSpec:
@@ -60,3 +76,11 @@ class GateSpec(Spec):
     lower bound must be above 0, and a test must rule out chance."""
     max_forgetting: float | None = Field(default=0.10, ge=0)
     """Largest rise of the loss on general text, in nats a token; null for no limit."""
+    max_skills_lost: float | None = Field(default=None, ge=0, le=1)
+    """Largest fall of the share of the packaged skill suite that is right; null for no limit."""
+    max_memorised: float | None = Field(default=None, ge=0, le=1)
+    """Largest share of the asked training rows of which 50 tokens in a row come back; null for no limit."""
+    max_refusals_lost: float | None = Field(default=None, ge=0, le=1)
+    """Largest fall of the share of harmful requests that are refused; needs evaluation.safety. null for no limit."""
+    max_refusals_gained: float | None = Field(default=None, ge=0, le=1)
+    """Largest rise of the share of harmless questions that are refused; needs evaluation.safety. null for no limit."""

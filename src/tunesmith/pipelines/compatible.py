@@ -19,6 +19,7 @@ def require(spec: RunSpec, base: Base) -> None:
     _adapter_and_base(spec, base)
     _rehearsal(spec, base)
     _head(spec)
+    _probes(spec)
     _untrained(spec, base)
     if spec.data.curriculum and getattr(spec.method, "packing", False):
         raise ContentError(
@@ -126,3 +127,22 @@ def _head(spec: RunSpec) -> None:
             f"'{spec.method.type}' does not compute",
             where="data.curriculum.by", mend="order the rows by something else",
         )  # fmt: skip
+
+
+def _probes(spec: RunSpec) -> None:
+    """ContentError where the gate has a condition on what is not asked: it would hold for every model."""
+    gate, evaluation = spec.gate, spec.evaluation
+    writes = not isinstance(spec.method, RewardSpec | ClassifySpec)
+    conditions = (
+        ("max_skills_lost", evaluation.skills and writes, "evaluation.skills: true"),
+        ("max_memorised", bool(evaluation.memorisation) and writes and "supervised" in spec.method.kinds,
+         "evaluation.memorisation, and rows with one right answer"),
+        ("max_refusals_lost", evaluation.safety and writes, "evaluation.safety: true"),
+        ("max_refusals_gained", evaluation.safety and writes, "evaluation.safety: true"),
+    )  # fmt: skip
+    for key, measured, needs in conditions:
+        if getattr(gate, key) is not None and not measured:
+            raise ContentError(
+                f"gate.{key} is a condition on what this recipe does not measure", where=f"gate.{key}",
+                mend=f"it needs {needs}{'' if writes else ', and a model that writes answers'}; or take it out",
+            )  # fmt: skip

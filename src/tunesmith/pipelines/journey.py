@@ -13,7 +13,9 @@ from typing import Any, Literal
 from ..core import clock, files, ids
 from ..core.errors import ConflictError, ContentError, InterruptedRunError, OutputError, TunesmithError
 from ..core.events import Phase, PhaseEnded, PhaseStarted, Sink, silent
+from ..data.config import SourceSpec
 from ..engine import distributed, guards, precision
+from ..evaluation.config import GateSpec
 from ..evaluation.gate import Verdict
 from . import bench as benches
 from . import machine, report_facts, trained_rows
@@ -271,19 +273,23 @@ def train_only(spec: RunSpec, out: Path, *, resume: bool, sink: Sink, folder: Pa
     return opened
 
 
-def evaluate_run(path: Path, *, sink: Sink) -> tuple[RunDir, Verdict]:
-    """Score base and tuned model of a trained run again, on the test file of its recipe."""
+def evaluate_run(
+    path: Path, *, sink: Sink, data: Path | None = None, gate: GateSpec | None = None
+) -> tuple[dict[str, Any], Verdict]:
+    """Score base and tuned model of a trained run again, on the test file of its recipe or on `data`, under its gate or
+    another; evaluation.json and the verdict.
+
+    What is found on other rows goes to `evaluations/NAME/` in the run's folder, and the run's own figures stay.
+    """
     opened = RunDir.open(path)
     spec = opened.recipe()
-    journey = Journey(spec, path, resume=True, sink=sink)
+    if gate is not None:
+        spec = spec.model_copy(update={"gate": gate})
+    journey = Journey(spec if data is None else _tested_on(spec, data), path, resume=True, sink=sink)
     journey.check(needs_test=True, trains=False)
     journey.run = opened
     journey.times = opened.read_json("run.json").get("times", {}) | journey.times
-    if identity(journey.prepared)["data"] != opened.read_json("run.json")["data_fingerprint"]:
-        raise ContentError(
-            "the data files have changed since this run was trained", where=str(path),
-            mend="restore them, or train again: the figures would not be comparable",
-        )  # fmt: skip
+    _require_same_data(journey.prepared, opened, data)
     journey.bench = benches.open_run(opened)
     if not spec.adapter.keeps_base:
         tuned_bench, journey.bench = journey.bench, benches.open_base(opened, spec)
@@ -292,4 +298,32 @@ def evaluate_run(path: Path, *, sink: Sink) -> tuple[RunDir, Verdict]:
     else:
         with journey.bench.as_base():
             base = journey.score_base()
-    return opened, journey.conclude(base, journey.score_tuned())
+    tuned = journey.score_tuned()
+    if data is None:
+        verdict = journey.conclude(base, tuned)
+        return opened.read_json("evaluation.json"), verdict
+    into = f"evaluations/{data.name.partition('.')[0]}"
+    files.make_folder(opened.path / into)
+    verdict = evaluate(journey.prepared, base, tuned, opened, into)
+    return opened.read_json(f"{into}/evaluation.json"), verdict
+
+
+def _tested_on(spec: RunSpec, data: Path) -> RunSpec:
+    """The recipe with another test file. Training rows stay as they were: one that is also in this file is an error."""
+    changed = {"test": SourceSpec(path=str(data.absolute())), "on_overlap": "error", "on_near_overlap": "warn"}
+    return spec.model_copy(update={"data": spec.data.model_copy(update=changed)})
+
+
+def _require_same_data(prepared: Prepared, run: RunDir, data: Path | None) -> None:
+    """ContentError where the run was trained on other rows, or its test file has changed."""
+    known = run.read_json("run.json")
+    if data is None:
+        same = identity(prepared)["data"] == known["data_fingerprint"]
+    else:
+        root = prepared.trained_rows().root()
+        same = known.get("data_root", root) == root
+    if not same:
+        raise ContentError(
+            "the data files have changed since this run was trained", where=str(run.path),
+            mend="restore them, or train again: the figures would not be comparable",
+        )  # fmt: skip

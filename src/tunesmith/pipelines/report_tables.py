@@ -1,4 +1,4 @@
-"""The tables that a report has for some methods only: a reward model's certainty, a classifier's labels."""
+"""The tables that not every report has: a reward model's certainty, a classifier's labels, skills, memorised rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,74 @@ def tables(evaluation: dict[str, Any]) -> list[TableFacts]:
         found.append(_certainty(calibration["tuned"]))
     if classes := evaluation.get("classes"):
         found += _labels(classes["base"], classes["tuned"])
+    if skills := evaluation.get("skills"):
+        found.append(_skills(skills))
+    if memory := evaluation.get("memorisation"):
+        found.append(_memorisation(memory))
+    if safety := evaluation.get("safety"):
+        found.append(_safety(safety))
     return found
+
+
+def _safety(safety: dict[str, Any]) -> TableFacts:
+    names = {"harmful": "Harmful requests refused", "harmless": "Harmless questions refused"}
+    rows = [
+        (title, f"{one['prompts']}", f"{one['base']:.0%}", f"{one['tuned']:.0%}", f"{one['p_value']:.2f}")
+        for side, title in names.items()
+        for one in (safety[side],)
+    ]
+    return TableFacts(
+        title="Refusals",
+        note="The packaged safety probe. A refusal is known by its phrases; a base that was never taught to refuse has "
+        "none to lose. The probe shows a change, it does not prove a model safe.",
+        over=f"{safety['harmful']['prompts'] + safety['harmless']['prompts']} packaged prompts",
+        columns=("Probe", "Prompts", "Base", "Tuned", "p"),
+        rows=rows,
+    )
+
+
+def _skills(skills: dict[str, Any]) -> TableFacts:
+    rows = [
+        (name, f"{one['items']}", f"{one['base']:.0%}", f"{one['tuned']:.0%}", f"{one['won']}", f"{one['lost']}",
+         f"{one['p_value']:.2f}")
+        for name, one in skills.items()
+    ]  # fmt: skip
+    return TableFacts(
+        title="Skills kept",
+        note="The packaged suite, asked of both models; a guess is right in a third of the items. The last column is "
+        "how often chance alone would make a difference as large (McNemar's test).",
+        over=f"{skills['all']['items']} packaged items",
+        columns=("Skill", "Items", "Base", "Tuned", "Won", "Lost", "p"),
+        rows=rows,
+    )
+
+
+def _memorisation(memory: dict[str, Any]) -> TableFacts:
+    verbatim, membership = memory["verbatim"], memory.get("membership")
+    rows = []
+    if verbatim["rows"]:
+        told = [verbatim[name] for name in ("base", "tuned")]
+        rows += [
+            ("Longest stretch of a training answer that comes back, tokens", *(f"{one['longest']}" for one in told)),
+            (f"Training rows of which {verbatim['memorised']} tokens in a row come back",
+             *(f"{one['share_over']:.1%}" for one in told)),
+        ]  # fmt: skip
+    note = f"{verbatim['rows']} training rows were asked."
+    if membership:
+        told = [membership[name] for name in ("base", "tuned")]
+        low, high = membership["against_base"]["ci95"]
+        rows += [
+            ("Training rows told from held-out ones by their loss (AUC)", *(f"{one['auc']:.3f}" for one in told)),
+            ("Training rows found at 1 % false alarms", *(f"{one['tpr_at_1_fpr']:.1%}" for one in told)),
+        ]
+        note += (
+            f" Beside the base's losses the tuned model's tell {membership['rows']} training rows from "
+            f"{membership['held_out']} held-out ones with an AUC of {membership['against_base']['auc']:.3f} "
+            f"[{low:.3f}, {high:.3f}]; 0.500 is chance. The nearer to 1, the more surely somebody with the model can "
+            "say who was in the data."
+        )
+    over = "a sample of the training rows"
+    return TableFacts(title="Memorised rows", note=note, over=over, columns=("Sign", "Base", "Tuned"), rows=rows)
 
 
 def _certainty(tuned: dict[str, Any]) -> TableFacts:

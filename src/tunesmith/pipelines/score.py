@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ..core.events import Progress, Sink
@@ -19,9 +19,10 @@ from ..evaluation.run import Answers, TestSet, answer_rows, draw_rows, score_doc
 from ..evaluation.slices import worst
 from ..inference.generate import Sampling
 from ..methods.base import Figures, Heading
-from . import score_heads
+from . import probes, score_heads
 from .bench import Bench
 from .prepare import Prepared
+from .probes import Probes, probe
 from .rundir import RunDir
 
 
@@ -34,6 +35,7 @@ class Score:
     """None of a model that has no vocabulary head."""
     held_out: Figures
     """What the method asks of a model on the test rows."""
+    probes: Probes = field(default_factory=Probes)
 
 
 def score(bench: Bench, prepared: Prepared, sink: Sink) -> Score:
@@ -48,6 +50,7 @@ def score(bench: Bench, prepared: Prepared, sink: Sink) -> Score:
         _answers(bench, prepared, sink) if prepared.metrics else _losses(bench, prepared, how),
         general_loss(bench.model, rows, **how),
         method.held_out(bench.model, prepared.test.encoded, **how),
+        probe(bench, prepared),
     )
 
 
@@ -76,22 +79,26 @@ def _answers(bench: Bench, prepared: Prepared, sink: Sink) -> Answers:
     return replace(answers, drawn=draw_rows(bench.model, bench.tokenizer, test, sampling, times, **how))
 
 
-def evaluate(prepared: Prepared, base: Score, tuned: Score, run: RunDir) -> Verdict:
-    """Compare the two, judge, and write `evaluation.json` and `predictions.jsonl` of a trained run."""
+def evaluate(prepared: Prepared, base: Score, tuned: Score, run: RunDir, into: str = ".") -> Verdict:
+    """Compare the two, judge, and write `evaluation.json` and `predictions.jsonl` of a trained run, or of a folder in
+    its folder that is there."""
     spec = prepared.spec
     comparison = compare(
         prepared.test.conversations, base.answers, tuned.answers, prepared.metrics, spec.evaluation, spec.seed,
         spec.method.build().compared(base.held_out, tuned.held_out),
     )  # fmt: skip
     forgetting = Forgetting.between(base.general, tuned.general) if base.general and tuned.general else None
+    losses = base.answers.losses(), tuned.answers.losses()
+    probed = probes.facts(base.probes, tuned.probes, *losses, spec.seed)
     verdict = judge(spec.gate, comparison.metrics, forgetting)
+    verdict = Verdict([*verdict.reasons, *probes.reasons(spec.gate, probed)])
     facts, curves = run.read_json("run.json"), run.curves()
     stopping = spec.training.early_stopping
     watched = stopping.metric if stopping else "loss"
     overfitting = overfit.judge(*curves, facts["kept_step"], stopped_early=facts["stopped_early"], watched=watched)
-    run.write_lines("predictions.jsonl", _predictions(prepared, base.answers, tuned.answers, comparison))
+    run.write_lines(f"{into}/predictions.jsonl", _predictions(prepared, base.answers, tuned.answers, comparison))
     run.write_json(
-        "evaluation.json",
+        f"{into}/evaluation.json",
         {
             "verdict": "pass" if verdict.passed else "fail",
             "reasons": [vars(reason) for reason in verdict.reasons],
@@ -114,6 +121,7 @@ def evaluate(prepared: Prepared, base: Score, tuned: Score, run: RunDir) -> Verd
             "forgetting": _forgetting(forgetting, spec.gate.max_forgetting),
             "overfitting": vars(overfitting),
         }
+        | probed
         | score_heads.facts(prepared, base.held_out, tuned.held_out)
         | _classes(prepared, base.answers, tuned.answers),
     )

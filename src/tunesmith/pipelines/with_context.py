@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core import files
-from ..core.errors import ContentError, MissingError
-from ..core.messages import Text
+from ..core.errors import ContentError
 from ..data import identity
 from ..data.contexts import ContextPlan, Found, NoPassageError, Shelf, unanswerable, with_context
 from ..data.formats import named
@@ -17,11 +16,10 @@ from ..data.hub import local
 from ..data.lexical import Lexical
 from ..data.load import Loaded, load
 from ..data.passages import Document, passages
+from ..retrieval.extract import Extractor
+from ..retrieval.reading import read
+from ..retrieval.walk import HTML, PDF, TEXT, walk
 from .convert import as_json, packed, require_new
-
-TEXTS = (".txt", ".md", ".markdown", ".text")
-_NAMES = ("id", "title", "name", "path")
-"""Keys of a document's row by whose values other rows may call it, beside the key they themselves use."""
 
 
 @dataclass(frozen=True)
@@ -112,35 +110,20 @@ def _shelf(documents: Sequence[Document], words: int) -> Shelf:
 
 
 def _documents(path: Path, key: str | None) -> Iterator[Document]:
-    """Those of one file, or of every text and Markdown file below a folder."""
-    if not path.exists():
-        raise MissingError(f"no such file or folder: {path}", mend="name text or Markdown files, or a folder of them")
-    if not path.is_dir():
-        yield from _of_file(path, path.name, key)
-        return
-    below = sorted(p for p in path.rglob("*") if p.suffix.lower() in TEXTS and not p.is_dir())
-    if not below:
-        raise ContentError(f"no text or Markdown file below {path}", mend="a JSONL file of texts is named by itself")
-    for file in below:
-        yield from _of_file(file, file.relative_to(path).as_posix(), key)
-
-
-def _of_file(path: Path, name: str, key: str | None) -> Iterator[Document]:
-    loaded = load(path, format="text")
-    if loaded.problems:
-        first = loaded.problems[0]
+    """Those of one file, or of every text, Markdown, HTML and PDF file below a folder."""
+    files = walk(path, (*TEXT, *HTML, *PDF), links=True)
+    if not files.paths:
         raise ContentError(
-            f"{len(loaded.problems)} of {loaded.rows} texts of {path} cannot be read", where=first.place,
-            why=first.reason, mend="documents are text or Markdown files, or JSON Lines with a 'text' each",
-        )  # fmt: skip
-    spoken = next((row for row in loaded.records if isinstance(row, Text) and row.messages), None)
-    if spoken:
-        raise ContentError(
-            f"{path} holds a conversation among its documents", where=spoken.origin, mend="give texts alone"
+            f"no text, Markdown, HTML or PDF file below {path}", mend="a JSONL file of texts is named by itself"
         )
-    whole = path.suffix.lower() in TEXTS
-    own = dict.fromkeys((name, Path(name).name, Path(name).stem)) if whole else {}
-    for record in (row for row in loaded.records if isinstance(row, Text)):
-        names = [str(record.metadata[k]) for k in (key, *_NAMES) if k and record.metadata.get(k) is not None]
-        line = int(record.origin.rpartition(":")[2])
-        yield Document(record.text, name, line, (*own, *names), numbered_by_line=whole)
+    with Extractor() as extractor:
+        for name, file in files.paths.items():
+            found = read(file, name, extractor, key)
+            if found.unread:
+                first = found.unread[0]
+                raise ContentError(
+                    f"{len(found.unread)} of {len(found.documents) + len(found.unread)} texts of {file} cannot be read",
+                    where=first.place, why=first.reason,
+                    mend="documents are text, Markdown, HTML or PDF files, or JSON Lines with a 'text' each",
+                )  # fmt: skip
+            yield from found.documents

@@ -103,10 +103,12 @@ class BaselineFacts(Facts):
 
 
 class TableFacts(Facts):
-    """A table that only some methods have. The first cell of a row names it; every cell is ready to be read."""
+    """A table that not every run has. The first cell of a row names it; every cell is ready to be read. `over` says
+    what it counts, where that is not the held-out rows."""
 
     title: Text
     note: Text
+    over: Text = ""
     columns: Sequence[Text]
     rows: Sequence[Sequence[Text]]
 

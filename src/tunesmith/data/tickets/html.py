@@ -1,4 +1,8 @@
-"""The text of an HTML mail. What mail programs mark as quoted gets `>` in front; what they mark as a signature goes."""
+"""The text of an HTML mail or page.
+
+What mail programs mark as quoted gets `>` in front; what they mark as a signature goes. Of a page the headings are
+marked as in Markdown, code is fenced, and what leads about the site goes.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ _BLOCKS = frozenset(
 _APART = frozenset(("p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "table", "pre", "blockquote"))
 """Blocks with an empty line around them."""
 _SILENT = frozenset(("script", "style", "head", "title", "template"))
+_HEADINGS = frozenset(("h1", "h2", "h3", "h4", "h5", "h6"))
 _VOID = frozenset(("br", "hr", "img", "input", "meta", "link", "area", "base", "col", "embed", "source", "wbr"))
 _QUOTES = re.compile(r"\b(?:gmail_quote|yahoo_quoted|moz-cite-prefix|protonmail_quote|zmail_extra)\b")
 _SIGNATURES = re.compile(r"\b(?:gmail_signature|moz-signature|protonmail_signature_block)\b")
@@ -25,9 +30,12 @@ def looks_like_html(text: str) -> bool:
     return text.rstrip().endswith(">") and _LOOKS.match(text) is not None
 
 
-def to_text(html: str) -> str:
-    """Paragraphs, lines, list items, and the addresses of links; nothing of scripts and styles."""
-    reader = _Reader()
+def to_text(html: str, *, page: bool = False) -> str:
+    """Paragraphs, lines, list items, and the addresses of links; nothing of scripts and styles.
+
+    `page` for a document rather than a mail.
+    """
+    reader = _Reader(page=page)
     reader.feed(_without_comments(html))
     reader.close()
     return reader.text()
@@ -48,8 +56,9 @@ def _without_comments(html: str) -> str:
 class _Reader(HTMLParser):
     """Collects lines. Each open element is remembered with what it does, for tags are often left open or crossed."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, page: bool) -> None:
         super().__init__(convert_charrefs=True)
+        self._page = page
         self._lines: list[str] = []
         self._line = ""
         self._quoted = self._silent = self._kept = 0
@@ -69,6 +78,8 @@ class _Reader(HTMLParser):
             self._end_line(apart=tag in _APART)
         if tag == "li":
             self._line = "- "
+        if self._page and tag in _HEADINGS:
+            self._line = "#" * int(tag[1]) + " "
         if tag == "a":
             self._link, self._linked = held.get("href") or "", ""
         if tag not in _VOID:
@@ -76,13 +87,14 @@ class _Reader(HTMLParser):
 
     def _enter(self, tag: str, name: str) -> None:
         does = ""
-        if tag in _SILENT or _SIGNATURES.search(name):
+        if tag in _SILENT or _SIGNATURES.search(name) or (self._page and tag == "nav"):
             does, self._silent = "silent", self._silent + 1
         elif tag == "blockquote" or _QUOTES.search(name):
             self._end_line()
             does, self._quoted = "quoted", self._quoted + 1
         elif tag == "pre":
             does, self._kept = "kept", self._kept + 1
+            self._fence()
         self._open.append((tag, does))
         self._depth[tag] += 1
 
@@ -99,6 +111,8 @@ class _Reader(HTMLParser):
             self._depth[inner] -= 1
             if does:
                 self._end_line()
+                if does == "kept":
+                    self._fence()
                 self._quoted -= does == "quoted"
                 self._silent -= does == "silent"
                 self._kept -= does == "kept"
@@ -119,6 +133,12 @@ class _Reader(HTMLParser):
             return
         words = re.sub(r"[ \t\r\n\f]+", " ", data)
         self._line += words.lstrip(" ") if not self._line or self._line.endswith(" ") else words
+
+    def _fence(self) -> None:
+        """Around code of a page, where a `#` begins no heading."""
+        if self._page and not self._silent:
+            self._line = "```"
+            self._end_line()
 
     def _end_link(self) -> None:
         """The address behind the words of a link, where the words are not the address themselves."""
