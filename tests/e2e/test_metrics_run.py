@@ -63,6 +63,11 @@ def test_the_verdict_tells_power_worst_slice_classes_and_holm(evaluated: Path) -
     assert told["worst_slice"] is None, "no slice of ten rows is smaller than the whole"
     assert {one["label"] for one in told["classes"]["tuned"]["labels"]} <= set(tiny.THINGS)
     assert sum(one["rows"] for one in told["classes"]["tuned"]["labels"]) == 12
+    copied = {one["metric"]: one for one in told["baselines"]}
+    assert copied.keys() == {"accuracy", "macro_f1", "bleu", "chrf", "pass@2", "same_length"}
+    tuned = {metric["name"]: metric["tuned"] for metric in told["metrics"]}
+    for name, one in copied.items():
+        assert one["ci95"][0] - 1e-9 <= tuned[name] - one["score"] <= one["ci95"][1] + 1e-9
     assert "after Holm: 2 metrics are gated" in " ".join(reason["text"] for reason in told["reasons"])
     page = (evaluated / "report.html").read_text("utf-8")
     assert "With 12 rows you can see differences in accuracy of" in page

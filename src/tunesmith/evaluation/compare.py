@@ -87,6 +87,8 @@ class Comparison:
     tuned_scores: NDArray[np.float64]
     parts: list[Part]
     """The rows of each slice, in the order of `slices`."""
+    tuned: Mapping[str, Scored]
+    """What the tuned model reaches, by the metrics' names."""
     right: float = 1.0
     power: Power | None = None
     """What the first metric could have shown on so many rows."""
@@ -172,6 +174,7 @@ def compare(
         base_scores=sign * counts.base.rows,
         tuned_scores=sign * counts.tuned.rows,
         parts=sliced,
+        tuned={name: measure.tuned for name, measure in measures.items()},
         right=0.0 if counts.lower and counts.unit == "share" else 1.0,
         power=power(first, results[0].figures, share=results[0].as_json()["unit"] == "share"),
     )
