@@ -63,6 +63,11 @@ def test_the_verdict_tells_power_worst_slice_classes_and_holm(evaluated: Path) -
     assert told["worst_slice"] is None, "no slice of ten rows is smaller than the whole"
     assert {one["label"] for one in told["classes"]["tuned"]["labels"]} <= set(tiny.THINGS)
     assert sum(one["rows"] for one in told["classes"]["tuned"]["labels"]) == 12
+    copied = {one["metric"]: one for one in told["baselines"]}
+    assert copied.keys() == {"accuracy", "macro_f1", "bleu", "chrf", "pass@2", "same_length"}
+    tuned = {metric["name"]: metric["tuned"] for metric in told["metrics"]}
+    for name, one in copied.items():
+        assert one["ci95"][0] - 1e-9 <= tuned[name] - one["score"] <= one["ci95"][1] + 1e-9
     assert "after Holm: 2 metrics are gated" in " ".join(reason["text"] for reason in told["reasons"])
     page = (evaluated / "report.html").read_text("utf-8")
     assert "With 12 rows you can see differences in accuracy of" in page
@@ -79,6 +84,7 @@ def test_the_lock_holds_the_metrics_as_they_were_configured(evaluated: Path) -> 
     assert mine.file == str(evaluated.parent / "mine.py")
 
 
+@pytest.mark.slow
 def test_the_run_can_be_evaluated_again_to_the_same_figures(evaluated: Path) -> None:
     before = facts(evaluated)
     done = tiny.tunesmith("evaluate", evaluated, "--json")
@@ -92,9 +98,9 @@ def test_the_run_can_be_evaluated_again_to_the_same_figures(evaluated: Path) -> 
      ({"type": "format", "pattern": "("}, 3, "regular expression"), ("blue", 3, "did you mean 'bleu'"),
      ({"type": "pass_at_k"}, 3, "asks for tests under 'test'")],
 )  # fmt: skip
-def test_a_wrong_metric_is_refused_before_training(tmp_path, base, metric, code, text) -> None:
+def test_a_wrong_metric_is_refused_before_training(tmp_path, base, cli, metric, code, text) -> None:
     recipe = tiny.write_task(tmp_path, base, evaluation={"metrics": [metric], "max_tokens": 4}, gate={})
-    done = tiny.tunesmith("run", recipe, "--out", tmp_path / "run")
-    assert done.returncode == code, done.stderr
-    assert text in done.stderr
+    done = cli("run", recipe, "--out", tmp_path / "run")
+    assert done.code == code, done.err
+    assert text in done.err
     assert not (tmp_path / "run" / "adapter").exists()

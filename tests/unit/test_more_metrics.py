@@ -259,6 +259,7 @@ def test_a_recipe_names_metrics_or_configures_them():
         ([{"type": "length", "min_words": 3, "max_words": 2}], "no length lies between 3 and 2"),
         ([{"type": "pass_at_k", "k": 5, "samples": 4}], "at least 5 samples"),
         ([{"type": "blue"}], "blue"),
+        ([{"type": "pass_at_k", "k": 2}, {"type": "pass_at_k", "k": 5, "temperature": 0.2}], "one temperature"),
         ([{"type": "bleu", "tokenise": "char"}], "tokenise"),
     ],
 )

@@ -22,7 +22,7 @@ def row(prompt="Write add.", answer=GOOD, origin="test.jsonl:1", **metadata):
 
 
 def metric(**spec):
-    return PassAtKSpec(type="pass_at_k", **{"seconds": 3.0, **spec}).build()
+    return PassAtKSpec(type="pass_at_k", **{"seconds": 20.0, **spec}).build()
 
 
 @pytest.mark.parametrize(
@@ -86,6 +86,8 @@ def test_drawn_answers_are_judged_each_and_equal_ones_once(monkeypatch):
     found = scored(wanted, ["", ""], rows, [[GOOD, GOOD, BAD, BAD], [BAD] * 4])
     assert found.rows.tolist() == pytest.approx([5 / 6, 0])
     assert len(runs) == 2
+    greedy = scored(metric(), [BAD, GOOD], rows, [[GOOD] * 4, [BAD] * 4])
+    assert greedy.rows.tolist() == [0, 1], "pass@1 looks at the greedy answer, whatever else was drawn"
 
 
 def test_without_a_sandbox_the_metric_is_refused_before_anything_runs(monkeypatch):
@@ -142,7 +144,7 @@ def test_a_function_of_the_users_own_sees_answer_reference_and_row(tmp_path):
     ],
 )
 def test_a_function_that_fails_is_told_with_its_row(tmp_path, source, why):
-    mine = own(tmp_path, source, seconds=1)
+    mine = own(tmp_path, source, seconds=1 if "while" in source else 20)
     with pytest.raises(ContentError, match="the function score fails") as told:
         require([mine], [row()])
     assert why in told.value.why

@@ -1,10 +1,12 @@
 """What the report says of how sure its figures are."""
 
+import re
+
 import pytest
 from test_report import EXACT, facts
 
-from tunesmith.report import MetricFacts, PowerFacts, SliceFacts, WorstSliceFacts, render
-from tunesmith.report.wording import effect, power, verdict, worst_slice
+from tunesmith.report import BaselineFacts, MetricFacts, PowerFacts, SliceFacts, WorstSliceFacts, render
+from tunesmith.report.wording import caveats, effect, power, verdict, worst_slice
 
 
 @pytest.mark.parametrize(
@@ -45,6 +47,21 @@ def test_the_least_difference_of_a_loss_is_told_in_its_unit():
 def test_older_runs_tell_no_least_difference():
     assert power(facts()) is None
     assert "you can see differences" not in render(facts())
+
+
+@pytest.mark.parametrize(
+    ("score", "ci95", "told"),
+    [(0.9, None, "copying does as well or better on exact_match"), (0.5, None, None), (0.5, (0.2, 0.5), None),
+     (0.8, (-0.05, 0.2), "copying may do as well on exact_match"), (0.883, (0.1, 0.2), "does as well or better")],
+)  # fmt: skip
+def test_a_simpler_way_is_beaten_only_beyond_chance(score, ci95, told):
+    rival = BaselineFacts(name="copying", metric="exact_match", score=score, ci95=ci95)
+    notes = [note for note in caveats(facts(baselines=[rival])) if "copying" in note]
+    assert (told in notes[0]) if told else notes == []
+    shown = re.search(
+        r"<small>[+−\d.]+ to \+[\d.]+</small></td></tr>\n</tbody>", render(facts(baselines=[rival], slices=[]))
+    )
+    assert bool(shown) == bool(ci95)
 
 
 @pytest.mark.parametrize(("clearly", "words"), [(True, "clearly below the whole"), (False, "which may be chance")])

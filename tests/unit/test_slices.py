@@ -118,11 +118,11 @@ def test_a_first_metric_of_which_less_is_better_counts_falls_as_wins():
     examples = rows(4)
     loss = np.ones(4), np.full(4, 2)
     refusing, answering = "I cannot help with that.", "Gladly."
-    base, tuned = [refusing] * 3 + [answering], [answering, answering, refusing, refusing]
+    base, tuned = [refusing] * 2 + [answering] * 2, [answering, refusing, answering, refusing]
     spec = EvaluationSpec(metrics=("refusal",), resamples=100)
     found = compare(
         examples, Answers(base, [True] * 4, *loss), Answers(tuned, [True] * 4, *loss), [named("refusal")], spec, seed=0
     )
-    assert [found.outcome(i) for i in range(4)] == ["win", "win", "tie_wrong", "loss"]
+    assert [found.outcome(i) for i in range(4)] == ["win", "tie_wrong", "tie_right", "loss"]
     assert found.metrics[0].as_json()["higher_is_better"] is False
-    assert (found.metrics[0].figures.delta.value, found.metrics[0].lower_is_better) == (-0.25, True)
+    assert (found.metrics[0].figures.delta.value, found.metrics[0].lower_is_better) == (0.0, True)

@@ -14,7 +14,7 @@ import traceback
 from contextlib import suppress
 from typing import Any
 
-from tunesmith.core import landlock, seccomp
+from tunesmith.core import landlock, mounts, seccomp
 
 _NAMESPACES = 0x10000000 | 0x40000000 | 0x08000000 | 0x04000000
 """User, network, IPC, host name."""
@@ -47,21 +47,29 @@ def main() -> None:
 
 
 def _confine(orders: dict[str, Any]) -> None:
-    """For good, whatever runs from here on. OSError where seccomp or Landlock is not there."""
-    # What the user may do already is given up where the system allows it; nothing rests on this layer alone.
-    ctypes.CDLL(None, use_errno=True).unshare(_NAMESPACES)
+    """For good, whatever runs from here on. OSError where seccomp is not there, or neither of Landlock and a mount
+    namespace."""
+    library = ctypes.CDLL(None, use_errno=True)
+    user, group = os.getuid(), os.getgid()
+    own = library.unshare(_NAMESPACES) == 0  # on top where the system allows it
     for kind, limit in (
         (resource.RLIMIT_AS, orders["memory_mb"] << 20), (resource.RLIMIT_CPU, orders["cpu_seconds"]),
         (resource.RLIMIT_FSIZE, orders["file_mb"] << 20), (resource.RLIMIT_NOFILE, orders["descriptors"]),
         (resource.RLIMIT_CORE, 0),
     ):  # fmt: skip
         resource.setrlimit(kind, (limit, limit))
-    library = ctypes.CDLL(None)
     library.prctl(1, 9, 0, 0, 0)  # PR_SET_PDEATHSIG, SIGKILL: ends with the process that started it
     library.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS, which Landlock asks for
     scratch = [orders["scratch"]] if orders["scratch"] else []
-    covered = landlock.restrict([*orders["readable"], *DEVICES], ["/dev/null"], scratch)
-    seccomp.install(truncation=covered, threads=orders["threads"], files=bool(scratch))
+    files = [*orders["readable"], *DEVICES], ["/dev/null"], scratch
+    try:
+        truncation = landlock.restrict(*files)
+    except OSError:
+        if own:
+            mounts.map_ids(user, group)
+        mounts.restrict(*files)
+        truncation = True  # of what is mounted read-only nothing can be cut
+    seccomp.install(truncation=truncation, threads=orders["threads"], files=bool(scratch))
 
 
 def _leave(ended: str, result: int, value: object) -> None:

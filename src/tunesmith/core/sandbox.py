@@ -1,6 +1,6 @@
 """The one place that runs foreign code: answers of a model that are programs, and metrics in a user's file.
 
-What is guaranteed, on Linux 5.13 and newer, as root and not: the code runs in a process of its own that
+What is guaranteed, on Linux, as root and not: the code runs in a process of its own that
 - ends when its time is over, wall clock and processor, and when the process that started it ends;
 - holds no more memory than it is given, opens no more than 64 descriptors, and writes no file, but in a temporary
   folder where it is given one (each file up to a size; how many is not bounded);
@@ -9,9 +9,10 @@ What is guaranteed, on Linux 5.13 and newer, as root and not: the code runs in a
 - reads Python's library, the system's shared libraries and what the caller names; no other file, nothing in /proc, and
   neither environment nor memory of any other process. Its own environment holds no secrets;
 - says no more than 1 MiB, and then is ended.
-It rests on two layers, each for good: a seccomp filter that lists what is allowed (`seccomp`), and Landlock for files
-and for other processes (`landlock`). User, network and IPC namespaces come on top where the system lets them. Where one
-of the two layers is not offered, nothing is run: NotAllowedError.
+It rests on two layers, each for good. A seccomp filter lists what is allowed (`seccomp`). Files, and with them other
+processes, are out of reach by Landlock (`landlock`), or, where that is not offered, by a root of its own in a mount
+namespace (`mounts`). User, network and IPC namespaces come on top where the system lets them. Where one of the two
+layers cannot be had, nothing is run: NotAllowedError.
 
 What is not guaranteed: that a flaw of the kernel is not used; that code does not find out where it runs, or whether it
 is timed; that names and sizes of files (not contents) stay hidden, for `stat` is not confined; and that code which sets
@@ -99,6 +100,7 @@ def run(
         asked.write(json.dumps(orders).encode())
         asked.seek(0)
         process = held.enter_context(_start(asked, pipes, scratch))
+        held.callback(process.kill)  # whatever happens here, nobody waits for it
         for pipe in pipes.values():
             pipe.close_writing()
         said, why = _listen({pipe.read: name for name, pipe in pipes.items()}, started + limits.seconds)
@@ -124,7 +126,7 @@ def refused(why: str) -> NotAllowedError:
     """The error of a system that does not offer what is needed."""
     return NotAllowedError(
         "foreign code is not run here: the system cannot confine it", why=why or "the confined process did not start",
-        mend="use Linux 5.13 or newer with seccomp and Landlock switched on, or leave out what runs code",
+        mend="use Linux with seccomp and with Landlock (5.13) or user namespaces, or leave out what runs code",
     )  # fmt: skip
 
 

@@ -76,7 +76,8 @@ class Slice:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Base and tuned model on the same rows. Score arrays are [rows], of the first metric."""
+    """Base and tuned model on the same rows. Score arrays are [rows], of the first metric, with a minus where lower is
+    better; `right` is the score of a row that is right."""
 
     rows: int
     metrics: list[MetricResult]
@@ -86,6 +87,9 @@ class Comparison:
     tuned_scores: NDArray[np.float64]
     parts: list[Part]
     """The rows of each slice, in the order of `slices`."""
+    tuned: Mapping[str, Scored]
+    """What the tuned model reaches, by the metrics' names."""
+    right: float = 1.0
     power: Power | None = None
     """What the first metric could have shown on so many rows."""
 
@@ -98,7 +102,7 @@ class Comparison:
         base, tuned = self.base_scores[row], self.tuned_scores[row]
         if tuned != base:
             return "win" if tuned > base else "loss"
-        return "tie_right" if tuned == 1 else "tie_wrong"
+        return "tie_right" if tuned == self.right else "tie_wrong"
 
     def counts(self) -> dict[Outcome, int]:
         """How many rows had each outcome."""
@@ -156,11 +160,8 @@ def compare(
     wanted = spec.metric_names() or [*found]
     measures = {name: found[name] for name in wanted} | _losses(base, tuned)
     first = next(iter(wanted), "loss")
-    sign = -1 if first in LOWER_IS_BETTER or measures[first].lower else 1
-    losses = first in LOSSES
-    base_scores, tuned_scores = (base.losses(), tuned.losses()) if losses else (
-        measures[first].base.rows, measures[first].tuned.rows
-    )  # fmt: skip
+    counts = measures[first]
+    sign = -1 if counts.lower else 1
     everything, sliced = np.arange(len(examples)), parts(examples, spec.slices)
     results = _results(measures, everything, spec, seed)
     return Comparison(
@@ -170,9 +171,11 @@ def compare(
             Slice(part.field, part.value, len(part.rows), _results(measures, part.rows, spec, seed)) for part in sliced
         ],
         row_metric=first,
-        base_scores=sign * base_scores,
-        tuned_scores=sign * tuned_scores,
+        base_scores=sign * counts.base.rows,
+        tuned_scores=sign * counts.tuned.rows,
         parts=sliced,
+        tuned={name: measure.tuned for name, measure in measures.items()},
+        right=0.0 if counts.lower and counts.unit == "share" else 1.0,
         power=power(first, results[0].figures, share=results[0].as_json()["unit"] == "share"),
     )
 
@@ -190,7 +193,7 @@ def _losses(base: Answers, tuned: Answers) -> dict[str, _Measure]:
         return Scored(answers.losses(), of_mean(answers.loss_sums, counts).statistics, figure)
 
     return {
-        name: _Measure(of(base, figure), of(tuned, figure))
+        name: _Measure(of(base, figure), of(tuned, figure), lower=True, unit=UNITS[name])
         for name, figure in (("loss", ratio), ("perplexity", _exp_ratio))
     }
 

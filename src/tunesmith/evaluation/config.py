@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from ..core.spec import Spec
-from .metrics.config import Configured, MetricSpec
+from .metrics.config import Configured, MetricSpec, PassAtKSpec
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -49,6 +49,9 @@ class EvaluationSpec(Spec):
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice:
             raise ValueError(f"two metrics are called '{twice}': give one of them another name")
+        entries = () if self.metrics == "auto" else self.metrics
+        if len({entry.temperature for entry in entries if isinstance(entry, PassAtKSpec) and entry.drawn() > 1}) > 1:
+            raise ValueError("metrics of type pass_at_k look at the same drawn answers: give them one temperature")
         return self
 
     def metric_names(self) -> tuple[str, ...]:

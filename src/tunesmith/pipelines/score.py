@@ -17,6 +17,7 @@ from ..evaluation.metrics.over_rows import scored
 from ..evaluation.neighbour import copied_answers
 from ..evaluation.run import Answers, TestSet, answer_rows, draw_rows, score_documents, score_rows
 from ..evaluation.slices import worst
+from ..evaluation.stats import bootstrap
 from ..inference.generate import Sampling
 from ..methods.base import Figures, Heading
 from . import probes, score_heads
@@ -117,7 +118,7 @@ def evaluate(prepared: Prepared, base: Score, tuned: Score, run: RunDir, into: s
             "row_metric": comparison.row_metric,
             "power": _facts(comparison.power),
             "outcomes": comparison.counts(),
-            "baselines": _baselines(prepared),
+            "baselines": _baselines(prepared, comparison),
             "forgetting": _forgetting(forgetting, spec.gate.max_forgetting),
             "overfitting": vars(overfitting),
         }
@@ -155,9 +156,9 @@ def _forgetting(found: Forgetting | None, limit: float | None) -> dict[str, Any]
     return vars(found) | {"delta": found.delta, "limit": limit}
 
 
-def _baselines(prepared: Prepared) -> list[dict[str, Any]]:
+def _baselines(prepared: Prepared, comparison: Comparison) -> list[dict[str, Any]]:
     """What copying the nearest training answer would score: a test that this passes proves little. Of pairs also how
-    often the longer answer is the better one."""
+    often the longer answer is the better one. `ci95` is of what the tuned model has more."""
     found = score_heads.baselines(prepared)
     if prepared.kind == "preference":
         longer = [_longer(pair.chosen.labelled, pair.rejected.labelled) for pair in prepared.test.encoded]
@@ -168,15 +169,14 @@ def _baselines(prepared: Prepared) -> list[dict[str, Any]]:
     if not prepared.metrics:
         return found
     answers = copied_answers(prepared.train.conversations, prepared.test.conversations)
-    return found + [
-        {
-            "name": "nearest training row",
-            "metric": metric.name,
-            "score": scored(metric, answers, prepared.test.conversations).value,
-        }
-        for metric in prepared.metrics
-        if metric.uses_reference
-    ]
+    resamples, seed = prepared.spec.evaluation.resamples, prepared.spec.seed
+    for metric in prepared.metrics:
+        if metric.uses_reference:
+            copied = scored(metric, answers, prepared.test.conversations)
+            apart = bootstrap(copied, comparison.tuned[metric.name], resamples=resamples, seed=seed).delta
+            one = {"name": "nearest training row", "metric": metric.name, "score": copied.value, "ci95": apart.pair}
+            found.append(one)
+    return found
 
 
 def _longer(chosen: int, rejected: int) -> float:

@@ -95,11 +95,15 @@ class PowerFacts(Facts):
 
 
 class BaselineFacts(Facts):
-    """A simpler way to the same task (nearest neighbour, few-shot prompt), on the same rows and metric."""
+    """A simpler way to the same task (nearest neighbour, few-shot prompt), on the same rows and metric.
+
+    `ci95` is the 95 % interval of the tuned model's score minus this one; None where it is not known.
+    """
 
     name: Text
     metric: Text
     score: float
+    ci95: Interval | None = None
 
 
 class TableFacts(Facts):

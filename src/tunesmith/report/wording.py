@@ -149,8 +149,10 @@ def caveats(facts: ReportFacts) -> list[str]:
     blocking = sum(finding.severity == "block" for finding in facts.audit.findings)
     if blocking:
         notes.append(f"The data audit has {count(blocking, 'blocking finding')}: mend the data first.")
-    rivals = [rival for rival in facts.baselines if not _beaten(rival, facts)]
-    notes += [f"{rival.name} does as well or better on {rival.metric}, without training." for rival in rivals]
+    for rival in facts.baselines:
+        does = _rivals(rival, facts)
+        if does:
+            notes.append(f"{rival.name} {does} on {rival.metric}, without training.")
     harmed = [part for part in facts.slices if any(metric.effect == "loss" for metric in part.metrics)]
     if harmed:
         named = ", ".join(f"{part.field}: {part.value}" for part in harmed)
@@ -191,11 +193,17 @@ def rivals(facts: ReportFacts) -> list[tuple[BaselineFacts, MetricFacts | None]]
     return [(rival, known.get(rival.metric)) for rival in facts.baselines]
 
 
-def _beaten(rival: BaselineFacts, facts: ReportFacts) -> bool:
+def _rivals(rival: BaselineFacts, facts: ReportFacts) -> str | None:
+    """How a simpler way stands beside the tuned model; None where it is clearly behind."""
     metric = next((metric for metric in facts.metrics if metric.name == rival.metric), None)
     if metric is None:
-        return True
-    return metric.tuned > rival.score if metric.higher_is_better else metric.tuned < rival.score
+        return None
+    sign = 1 if metric.higher_is_better else -1
+    if sign * (metric.tuned - rival.score) <= 0:
+        return "does as well or better"
+    if rival.ci95 and not min(sign * end for end in rival.ci95) > 0:
+        return "may do as well"
+    return None
 
 
 def _movement(metric: MetricFacts) -> str:

@@ -53,7 +53,7 @@ def scored(
 
     `drawn` are further answers to each row, for a metric that asks for such.
     """
-    if isinstance(metric, Sampled) and drawn:
+    if isinstance(metric, Sampled) and metric.samples and drawn:
         scores = np.array(metric.scores_of_drawn(drawn, rows), dtype=np.float64)
     elif isinstance(metric, Batched):
         scores = np.array(metric.scores(predictions, rows), dtype=np.float64)
