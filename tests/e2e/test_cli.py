@@ -61,6 +61,7 @@ def test_run_writes_every_file_of_a_run(trained: Path) -> None:
     assert files == {
         "recipe.lock.yaml", "run.json", "metrics.jsonl", "checkpoints", "adapter", "evaluation.json",
         "predictions.jsonl", "report.html", "data-audit.json", "training-rows.tsv",
+        "lost-rows.jsonl",
     }  # fmt: skip
     for checkpoint in (trained / "checkpoints").iterdir():
         listed = _read(checkpoint / "MANIFEST.json")["files"]
@@ -107,6 +108,19 @@ def test_skills_and_training_rows_are_asked_too(trained: Path) -> None:
     page = (trained / "report.html").read_text("utf-8")
     assert "Skills kept" in page
     assert "Memorised rows" in page
+
+
+def test_what_speaks_to_a_lost_row_is_told(trained: Path) -> None:
+    rows = [json.loads(line) for line in (trained / "predictions.jsonl").read_text("utf-8").splitlines()]
+    wrong = [row for row in rows if row["outcome"] in ("loss", "tie_wrong")]
+    assert wrong
+    assert [row for row in rows if "lost" in row] == wrong
+    assert sum(_read(trained / "evaluation.json")["lost"].values()) == len(wrong)
+    again = [json.loads(line) for line in (trained / "lost-rows.jsonl").read_text("utf-8").splitlines()]
+    assert [row["messages"][-1]["content"] for row in again] == [row["reference"] for row in wrong]
+    assert load(trained / "lost-rows.jsonl").records, "it reads back as rows"
+    page = (trained / "report.html").read_text("utf-8")
+    assert page.count("Why wrong") == len(wrong)
 
 
 def test_evaluation_json_has_its_keys(trained: Path) -> None:

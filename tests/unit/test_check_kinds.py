@@ -254,7 +254,8 @@ def test_of_many_rows_a_seeded_sample_is_made_into_tokens_again(
 def test_a_row_cut_otherwise_than_its_served_prompt_is_refused(
     bundled_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = [turns(("user", "say it"), ("assistant", "it")), turns(("user", "say that"), ("assistant", "that"))]
+    again = ("user", "again"), ("assistant", "again")
+    rows = [turns(("user", f"say {what}"), ("assistant", what), *again) for what in ("it", "that")]
     plain = tokenize.render_prompt
 
     def cut_elsewhere(tokenizer: Any, messages: Any, *more: Any) -> Any:
@@ -265,7 +266,7 @@ def test_a_row_cut_otherwise_than_its_served_prompt_is_refused(
     for good, bad in (encode(bundled_tokenizer, rows), [shown for _, shown in encode_rows(bundled_tokenizer, rows)]):
         assert not isinstance(good, TemplateError)
         assert isinstance(bad, TemplateError)
-        assert "the prompt of turn 1 is cut into other tokens in training" in str(bad)
+        assert "the prompt of turn 3 is cut into other tokens in training" in str(bad)
 
 
 def test_columns_are_read_from_lists_and_repetitions() -> None:

@@ -114,7 +114,12 @@ def _shown(tokenizer: Tokenizer, example: Example, escape: Escape) -> _Shown:
 
 def _as_served(tokenizer: Tokenizer, example: Example, rendered: Rendered, escape: Escape) -> Rendered:
     """The row, if it begins with the very texts that its prompt is cut into when it is served, up to its last learned
-    turn; else a TemplateError. Equal texts have equal tokens, and to compare texts costs a tenth of making tokens."""
+    turn; else a TemplateError. Equal texts have equal tokens, and to compare texts costs a tenth of making tokens.
+
+    Of a row with one answer and no cut the prompt is one text, which `render_example` has rendered and compared.
+    """
+    if not rendered.cuts and sum(message.role == "assistant" for message in example.messages) == 1:
+        return rendered
     learned = [index for index, message in enumerate(example.messages) if message.learned]
     if learned:
         served, _ = _pieces(render_prompt(tokenizer, example.messages[: learned[-1]], example.tools, escape))

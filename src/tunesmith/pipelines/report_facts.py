@@ -37,6 +37,9 @@ from .recipe import RunSpec
 from .report_tables import tables
 from .rundir import RunDir
 
+LONGEST_QUOTE = 160
+"""Characters shown of a training row's answer."""
+
 
 def page(run: RunDir) -> str:
     """The whole report of a finished run as HTML."""
@@ -162,7 +165,24 @@ def _row(row: dict[str, Any]) -> RowFacts:
         tuned_score=row["tuned_score"],
         outcome=row["outcome"],
         slices=row["slices"],
+        why=_why(row.get("lost")),
     )
+
+
+def _why(lost: dict[str, Any] | None) -> str:
+    """What the training rows had for a wrong answer, in a sentence or two."""
+    if not lost:
+        return ""
+    near = [
+        f"{one['source']} ({one['similarity']:.0%} alike{', contradicted' if one['contradicted'] else ''}): "
+        f"{_short(one['answer'])}"
+        for one in lost["near"]
+    ]
+    return "\n".join([lost["advice"], *(["Nearest training rows:"] if near else []), *near])
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}…"
 
 
 def _audit(audit: dict[str, Any]) -> AuditFacts:

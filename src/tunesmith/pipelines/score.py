@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -20,8 +21,9 @@ from ..evaluation.slices import worst
 from ..evaluation.stats import bootstrap
 from ..inference.generate import Sampling
 from ..methods.base import Figures, Heading
-from . import probes, score_heads
+from . import lost, probes, score_heads
 from .bench import Bench
+from .lost import Lost
 from .prepare import Prepared
 from .probes import Probes, probe
 from .rundir import RunDir
@@ -97,7 +99,11 @@ def evaluate(prepared: Prepared, base: Score, tuned: Score, run: RunDir, into: s
     stopping = spec.training.early_stopping
     watched = stopping.metric if stopping else "loss"
     overfitting = overfit.judge(*curves, facts["kept_step"], stopped_early=facts["stopped_early"], watched=watched)
-    run.write_lines(f"{into}/predictions.jsonl", _predictions(prepared, base.answers, tuned.answers, comparison))
+    missed = _missed(prepared, comparison)
+    run.write_lines(
+        f"{into}/predictions.jsonl", _predictions(prepared, base.answers, tuned.answers, comparison, missed)
+    )
+    run.write_lines(f"{into}/{lost.FILE}", lost.rows(missed, prepared.test.conversations, tuned.answers.texts))
     run.write_json(
         f"{into}/evaluation.json",
         {
@@ -118,6 +124,7 @@ def evaluate(prepared: Prepared, base: Score, tuned: Score, run: RunDir, into: s
             "row_metric": comparison.row_metric,
             "power": _facts(comparison.power),
             "outcomes": comparison.counts(),
+            "lost": lost.counts(missed),
             "baselines": _baselines(prepared, comparison),
             "forgetting": _forgetting(forgetting, spec.gate.max_forgetting),
             "overfitting": vars(overfitting),
@@ -127,6 +134,14 @@ def evaluate(prepared: Prepared, base: Score, tuned: Score, run: RunDir, into: s
         | _classes(prepared, base.answers, tuned.answers),
     )
     return verdict
+
+
+def _missed(prepared: Prepared, comparison: Comparison) -> list[Lost]:
+    """The rows that the tuned model answers and does not get right."""
+    if not prepared.metrics:
+        return []
+    wrong = [i for i in range(comparison.rows) if comparison.outcome(i) in ("loss", "tie_wrong")]
+    return lost.lost(prepared.train.conversations, prepared.test.conversations, wrong)
 
 
 def _facts(found: Any) -> dict[str, Any] | None:
@@ -183,7 +198,10 @@ def _longer(chosen: int, rejected: int) -> float:
     return 0.5 if chosen == rejected else float(chosen > rejected)
 
 
-def _predictions(prepared: Prepared, base: Answers, tuned: Answers, comparison: Comparison) -> list[dict[str, Any]]:
+def _predictions(
+    prepared: Prepared, base: Answers, tuned: Answers, comparison: Comparison, missed: Sequence[Lost]
+) -> list[dict[str, Any]]:
+    why = lost.facts(missed, prepared.train.conversations)
     base_losses, tuned_losses = base.losses(), tuned.losses()
     answered = bool(prepared.metrics) or any(base.texts) or any(tuned.texts)
     return [
@@ -203,5 +221,6 @@ def _predictions(prepared: Prepared, base: Answers, tuned: Answers, comparison: 
             "outcome": comparison.outcome(i),
             "slices": comparison.slices_of(i),
         }
+        | ({"lost": why[i]} if i in why else {})
         for i, example in enumerate(prepared.test.conversations)
     ]

@@ -171,6 +171,8 @@ class RowFacts(Facts):
     tuned_score: float
     outcome: Outcome
     slices: Mapping[Text, Text] = Field(default_factory=dict)
+    why: Text = ""
+    """Of a wrong answer: what the training rows had for it."""
 
 
 class OutcomeCounts(Facts):

@@ -1,0 +1,286 @@
+"""Prompt, examples, retrieval, fine-tuning: every way that can be had, on the same test rows, in one table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core.errors import ContentError
+from ..core.events import Note, Progress, Sink
+from ..core.messages import Example, Message, spoken
+from ..data.rows import pick
+from ..data.tokenize import encode_prompt
+from ..evaluation.memorisation import drawn
+from ..evaluation.metrics import Metric
+from ..evaluation.metrics.over_rows import lower_is_better, scored
+from ..evaluation.stats import bootstrap
+from ..evaluation.strategies import Fits, Plain, Shots, Strategy, Way, break_even, recommend, under
+from ..inference.backends.remote import Endpoint, Question, Remote
+from ..inference.generate import Sampling, generate
+from ..retrieval.chunks import WORDS
+from ..retrieval.context import Context
+from ..retrieval.extract import Extractor
+from ..retrieval.index import Index
+from ..retrieval.update import updated
+from ..retrieval.walk import walk
+from . import bench as benches
+from . import journey
+from .bench import Bench
+from .prepare import Prepared, prepare
+from .recipe import RunSpec
+from .rundir import RunDir
+
+CANDIDATE_ROWS = 50
+"""Validation rows on which a prompt is chosen among several."""
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Money: an hour of this machine, and a million tokens of the endpoint, in and out. None where it is not known."""
+
+    hour: float | None = None
+    tokens_in: float | None = None
+    tokens_out: float | None = None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be compared beside the plain prompt."""
+
+    shots: int = 4
+    documents: Path | None = None
+    passages: int = 3
+    systems: tuple[str, ...] = ()
+    """System messages to choose among."""
+    endpoint: Endpoint | None = None
+    rows: int = 100
+    prices: Prices = Prices()
+
+
+class WithDocuments:
+    """Passages of the documents before the question, in the prompt that `data with-context` teaches."""
+
+    def __init__(self, index: Index, passages: int, system: str | None):
+        self.name = "retrieval"
+        self._index, self._passages, self._system = index, passages, system
+
+    def messages(self, row: Example, fits: Fits) -> tuple[Message, ...]:
+        """As many passages as there is room for, the likeliest first."""
+        *before, question = row.prompt()
+        hits = self._index.ask(question.content or "", self._passages)
+        for count in range(len(hits), 0, -1):
+            context = Context.of([hit.chunk for hit in hits[:count]], marks="numbers")
+            shown = Message(role="user", content=context.prompt(question.content or ""))
+            made = under((*before, shown), self._system)
+            if fits(made):
+                return made
+        return under(row.prompt(), self._system)
+
+
+@dataclass(frozen=True)
+class _Said:
+    """Answers of one model, with means an answer."""
+
+    texts: list[str]
+    tokens_in: float
+    tokens_out: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The table, as it was measured."""
+
+    prepared: Prepared
+    rows: Sequence[Example]
+    ways: tuple[Way, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """`compare.json`."""
+        spec = self.prepared.spec
+        how: dict[str, Any] = {"resamples": spec.evaluation.resamples, "seed": spec.seed}
+        advice = recommend(self.ways, **how)
+        by_cost = sorted((way for way in self.ways if way.cost is not None), key=lambda way: way.cost or 0.0)
+        return {
+            "rows": len(self.rows), "metric": next(iter(self.ways[0].scores)),
+            "ways": [_told(way, by_cost, how) for way in self.ways],
+            "recommendation": vars(advice),
+        }  # fmt: skip
+
+
+def _told(way: Way, by_cost: Sequence[Way], how: dict[str, Any]) -> dict[str, Any]:
+    figures = {}
+    for name, one in way.scores.items():
+        interval = bootstrap(one, one, **how).tuned
+        figures[name] = {"value": interval.value, "ci95": interval.pair}
+    dearer = [other for other in by_cost if way.cost is not None and (other.cost or 0.0) > way.cost]
+    return {
+        "name": way.name, "metrics": figures, "tokens_in": way.tokens_in, "tokens_out": way.tokens_out,
+        "seconds_per_answer": way.seconds, "cost_per_1000": way.cost, "set_up_cost": way.set_up,
+        "set_up_seconds": way.set_up_seconds,
+        "break_even": {"against": dearer[0].name, "answers": break_even(way, dearer[0])} if dearer else None,
+    }  # fmt: skip
+
+
+def compare(
+    spec: RunSpec, out: Path, wanted: Wanted, *, run: Path | None, sink: Sink, folder: Path | None = None
+) -> Compared:
+    """Measure every way on the same test rows. Without a `run` one is trained into `out/run`, or gone on with."""
+    if run is None:
+        run = journey.train_only(spec, out / "run", resume=True, sink=sink, folder=folder).path
+    opened = RunDir.open(run)
+    prepared = prepare(opened.recipe(), date=opened.date(), sink=sink, trains=False)
+    prepared.require_clean()
+    rows = _rows(prepared, wanted.rows)
+    bench = benches.open_run(opened)
+    separate = None if prepared.spec.adapter.keeps_base else benches.open_base(opened, prepared.spec)
+    table = _Table(prepared, rows, wanted, opened, bench, separate, sink)
+    return Compared(prepared, rows, tuple(table.ways()))
+
+
+def _rows(prepared: Prepared, most: int) -> Sequence[Example]:
+    if prepared.kind != "supervised" or not prepared.metrics:
+        raise ContentError("only models that answer are compared", mend="name a recipe with method: {type: sft}")
+    first = prepared.metrics[0]
+    if lower_is_better(first):
+        raise ContentError(
+            f"'{first.name}' is better the lower it is: the metric that counts most must be one that rises",
+            where="evaluation.metrics", mend="name another metric first",
+        )  # fmt: skip
+    examples = prepared.test.examples
+    if not len(examples):
+        raise ContentError("the recipe names no test rows", mend="set data.test")
+    return list(pick(examples, np.array(drawn(len(examples), most, prepared.spec.seed), dtype=np.int64)))
+
+
+class _Table:
+    """Measures the ways one after the other on one loaded base."""
+
+    def __init__(
+        self, prepared: Prepared, rows: Sequence[Example], wanted: Wanted, run: RunDir, bench: Bench,
+        separate: Bench | None, sink: Sink,
+    ):  # fmt: skip
+        self._prepared, self._rows, self._wanted, self._run = prepared, rows, wanted, run
+        self._bench, self._separate, self._sink = bench, separate, sink
+        self._longest = int(prepared.spec.evaluation.max_tokens)
+        self._system = self._chosen() if wanted.systems else None
+
+    def ways(self) -> Iterator[Way]:
+        """Each as it is measured."""
+        asking = self._strategies()
+        for strategy in asking:
+            yield self._way(strategy, strategy.name, self._local(strategy, tuned=False), tuned=False)
+        for strategy in asking:
+            if not isinstance(strategy, Shots):  # examples in the prompt of a model that has learned from them
+                name = "fine-tuned" if isinstance(strategy, Plain) else f"fine-tuned + {strategy.name}"
+                yield self._way(strategy, name, self._local(strategy, tuned=True), tuned=True)
+        if self._wanted.endpoint:
+            for strategy in asking:
+                name = f"{self._wanted.endpoint.model}, {strategy.name}"
+                yield self._way(strategy, name, self._remote(strategy, self._wanted.endpoint), tuned=False, remote=True)
+
+    def _strategies(self) -> list[Strategy]:
+        train, wanted, seed = self._prepared.train.examples, self._wanted, self._prepared.spec.seed
+        found: list[Strategy] = [Plain(system=self._system)]
+        if wanted.shots and len(train):
+            found += [
+                Shots(train, wanted.shots, nearest=nearest, seed=seed, system=self._system) for nearest in (False, True)
+            ]
+        if wanted.documents:
+            with Extractor() as extractor:
+                index, _ = updated(
+                    Index.of(()), walk(wanted.documents), words=WORDS, embedding=None, extractor=extractor
+                )
+            found.append(WithDocuments(index, wanted.passages, self._system))
+        return found
+
+    def _chosen(self) -> str | None:
+        """The system message that does best on validation rows; the rows' own where none does better."""
+        held = self._prepared.validation.examples or self._prepared.train.examples
+        places = np.array(drawn(len(held), CANDIDATE_ROWS, self._prepared.spec.seed), dtype=np.int64)
+        rows, metric = list(pick(held, places)), self._prepared.metrics[0]
+        tried: dict[str | None, float] = {}
+        for system in (None, *self._wanted.systems):
+            said = self._local(Plain(system=system), tuned=False, rows=rows)
+            tried[system] = scored(metric, said.texts, rows).value
+        best = max(tried, key=lambda system: tried[system])
+        self._sink(Note("of the prompts given, " + ("none does better" if best is None else f"the best is: {best}")))
+        return best
+
+    def _local(self, strategy: Strategy, *, tuned: bool, rows: Sequence[Example] | None = None) -> _Said:
+        rows = self._rows if rows is None else rows
+        bench, mode = self._voice(tuned)
+        prompts = [
+            encode_prompt(bench.tokenizer, strategy.messages(row, self._room(bench, row)), row.tools) for row in rows
+        ]
+        begin = time.monotonic()
+        with mode:
+            answers = generate(
+                bench.model, prompts, Sampling(max_tokens=self._longest), pad_id=bench.pad_id,
+                stop_ids=bench.stop_ids, context=bench.context,
+                on_progress=lambda done: self._sink(Progress(done, len(rows), strategy.name)),
+            )  # fmt: skip
+        seconds = (time.monotonic() - begin) / len(rows)
+        texts = [spoken(bench.tokenizer.decode(a.token_ids, skip_special_tokens=True)).strip() for a in answers]
+        asked, said = (_mean_length(parts) for parts in (prompts, [answer.token_ids for answer in answers]))
+        return _Said(texts, asked, said, seconds)
+
+    def _voice(self, tuned: bool) -> tuple[Bench, AbstractContextManager[None]]:
+        if tuned:
+            return self._bench, nullcontext()
+        return (self._separate, nullcontext()) if self._separate else (self._bench, self._bench.as_base())
+
+    def _room(self, bench: Bench, row: Example) -> Fits:
+        """Whether a conversation leaves room for the longest answer."""
+
+        def fits(messages: Sequence[Message]) -> bool:
+            context = bench.context
+            size = len(encode_prompt(bench.tokenizer, messages, row.tools))
+            return context is None or size + self._longest <= context
+
+        return fits
+
+    def _remote(self, strategy: Strategy, endpoint: Endpoint) -> _Said:
+        """Tokens are counted with the base's tokenizer: the endpoint's own may count otherwise."""
+        asked = [strategy.messages(row, lambda _: True) for row in self._rows]
+        both = enumerate(zip(asked, self._rows, strict=True))
+        questions = ((number, Question(messages, row.tools)) for number, (messages, row) in both)
+        begin, texts = time.monotonic(), [""] * len(self._rows)
+        with Remote(endpoint) as remote:
+            for number, said in remote.answers(questions, Sampling(max_tokens=self._longest)):
+                texts[number] = spoken(said.text).strip()
+        tokenizer = self._bench.tokenizer
+        sizes_in = [len(encode_prompt(tokenizer, m, row.tools)) for m, row in zip(asked, self._rows, strict=True)]
+        sizes_out = [len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
+        seconds = (time.monotonic() - begin) / len(self._rows)
+        return _Said(texts, float(np.mean(sizes_in)), float(np.mean(sizes_out)), seconds)
+
+    def _way(self, strategy: Strategy, name: str, said: _Said, *, tuned: bool, remote: bool = False) -> Way:
+        metrics: Sequence[Metric] = self._prepared.metrics
+        trained = float(self._run.read_json("run.json").get("train_seconds", 0.0)) if tuned else 0.0
+        hour = self._wanted.prices.hour
+        return Way(
+            name, {metric.name: scored(metric, said.texts, self._rows) for metric in metrics},
+            said.tokens_in, said.tokens_out, said.seconds,
+            cost=self._cost(said, remote), set_up=None if hour is None else hour * trained / 3600,
+            set_up_seconds=trained, tuned=tuned, documents=isinstance(strategy, WithDocuments),
+        )  # fmt: skip
+
+    def _cost(self, said: _Said, remote: bool) -> float | None:
+        """Money for 1,000 answers."""
+        prices = self._wanted.prices
+        if not remote:
+            return None if prices.hour is None else 1000 * said.seconds * prices.hour / 3600
+        if prices.tokens_in is None or prices.tokens_out is None:
+            return None
+        return (said.tokens_in * prices.tokens_in + said.tokens_out * prices.tokens_out) / 1000
+
+
+def _mean_length(parts: Sequence[Sequence[int]]) -> float:
+    return float(np.mean([len(part) for part in parts]))
