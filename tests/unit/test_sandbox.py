@@ -135,7 +135,6 @@ REFUSED = {
     "passwords": "open('/etc/passwd').read()",
     "passwords by a detour": "open('/usr/lib/../../etc/passwd').read()",
     "what the system keeps": "import os; os.listdir('/var')",
-    "what lies about": "import os; os.listdir('/tmp')",
     "processes": "import os; os.listdir('/proc')",
     "the parent's environment": "import os; open(f'/proc/{os.getppid()}/environ', 'rb').read()",
     "the parent's memory": "import os; open(f'/proc/{os.getppid()}/mem', 'rb').read(1)",
@@ -166,6 +165,14 @@ def test_what_is_refused(name, layer):
     told = ("PermissionError", "not permitted", "denied", "can't start new thread", "URLError", "gaierror",
             "AssertionError", "ModuleNotFoundError", "not allowed", "FileNotFoundError", "Read-only")  # fmt: skip
     assert any(word in found.errors for word in told), found.errors
+
+
+def test_what_lies_about_is_not_seen(layer, tmp_path):
+    (tmp_path / "letter").write_text("dear")
+    for code in (f"import os; os.listdir({str(tmp_path)!r})", f"open({str(tmp_path / 'letter')!r}).read()"):
+        found = run(code)
+        assert found.ended == "failed", found
+        assert "PermissionError" in found.errors or "FileNotFoundError" in found.errors
 
 
 CALLS = {
