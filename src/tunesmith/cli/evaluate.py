@@ -65,5 +65,8 @@ def _gate(conditions: list[str]) -> GateSpec:
         except ValueError:
             mend = "--gate exact_match=0.2 --gate max_forgetting=0.1"
             raise UsageError(f"--gate takes METRIC=NUMBER, not '{condition}'", mend=mend) from None
-        (keys if own else require)[name] = value  # type: ignore[assignment]
+        if own:
+            keys[name] = value
+        elif value is not None:
+            require[name] = value
     return GateSpec(require=require or None, **keys)

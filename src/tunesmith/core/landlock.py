@@ -52,6 +52,7 @@ def _allow(call: Callable[..., int], ruleset: int, path: str, access: int) -> No
         place = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
         return
-    access &= ~0 if os.path.isdir(path) else ~_LIST  # noqa: PTH112 - no pathlib: this process is to start quickly
+    if not os.path.isdir(path):  # noqa: PTH112 - no pathlib: this process is to start quickly
+        access &= ~_LIST
     call(_ADD, ruleset, _BENEATH, struct.pack("=Qi", access, place), 0)
     os.close(place)
