@@ -9,6 +9,7 @@
     ├── OutputError           7  output cannot be written (full, read-only, not a folder)
     ├── GateError            10  the gate said no
     └── InterruptedRunError  75 or 130  stopped by a signal; can be resumed
+        └── ShortageError   76  one of several processes found no memory; a resumed run needs less
 
 An error says what, where, why, and how to mend it. Nobody reads a traceback to learn any of these.
 """
@@ -91,6 +92,16 @@ class InterruptedRunError(TunesmithError):
     def __init__(self, what: str, *, exit_code: int = 75, mend: str | None = None):
         super().__init__(what, mend=mend)
         self.exit_code = exit_code
+
+
+class ShortageError(InterruptedRunError):
+    """One of several processes ran out of memory where the others could not be told; resumed, all compute with less."""
+
+    exit_code = 76
+
+    def __init__(self, what: str, *, why: str, mend: str | None = None):
+        super().__init__(what, exit_code=self.exit_code, mend=mend)
+        self.why = why
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -27,6 +27,7 @@ from .template import (
     render_unrolled,
     special_tokens,
 )
+from .words import token_ids
 
 
 @dataclass(frozen=True)
@@ -171,9 +172,9 @@ def encode_rendered(tokenizer: Tokenizer, rendered: Sequence[Rendered]) -> list[
         texts, loss = _pieces(one)
         pieces += texts
         weights.append(loss)
-    ids = _ids(tokenizer, pieces)
-    of_piece = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
-    flat = np.fromiter(chain.from_iterable(ids), dtype=np.int32, count=int(of_piece.sum()))
+    ids = token_ids(tokenizer, pieces)
+    of_piece = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids)) // np.dtype(np.int32).itemsize
+    flat = np.frombuffer(bytearray().join(ids), dtype=np.int32)
     weight = np.repeat(np.fromiter(chain.from_iterable(weights), dtype=np.float32, count=len(ids)), of_piece)
     piece_ends = np.append(0, np.cumsum(of_piece))
     bounds = piece_ends[np.append(0, np.cumsum([len(loss) for loss in weights], dtype=np.int64))].tolist()
@@ -183,15 +184,6 @@ def encode_rendered(tokenizer: Tokenizer, rendered: Sequence[Rendered]) -> list[
         mine[:1] = 0  # nothing predicts the first token
         encoded.append(Encoded(flat[start:end], mine))
     return encoded
-
-
-def _ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
-    """The token ids of each text. What else tokenizers make (masks, types) is not asked for: it costs as much again."""
-    if not texts:
-        return []
-    made = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False)
-    ids: list[list[int]] = made["input_ids"]
-    return ids
 
 
 def _pieces(rendered: Rendered) -> tuple[list[str], list[float]]:

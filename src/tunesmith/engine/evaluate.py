@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..core.errors import ShortageError
 from ..data.batch import Item, collate, evaluation_batches
 from ..data.tokenize import Encoded
 from ..models.head import labelled
 from ..models.modes import evaluating
 from . import precision
-from .distributed import ALONE, World
+from .distributed import ALONE, World, is_sharded
 from .memory import free, out_of_memory
 from .objective import Objective, TorchBatch
 
@@ -34,30 +35,39 @@ class Validation:
 
 def validate(
     model: Any, objective: Objective, rows: Sequence[Item], *, pad_id: int, number_type: str, world: World = ALONE,
-    alive: Callable[[], None] = lambda: None,
+    alive: Callable[[], None] = lambda: None, parts: int = 1,
 ) -> Validation:  # fmt: skip
     """The objective on rows without training, weighted like in training; nan where nothing has weight.
 
-    Several processes share the rows; each gets the whole result. `alive` is called behind every batch.
+    Several processes share the rows; each gets the whole result. `alive` is called behind every batch. `parts` is into
+    how many training has had to cut its batches. ShortageError where memory runs out under FSDP.
     """
+    sharded = world.size > 1 and is_sharded(model)
     with evaluating(model), torch.no_grad(), precision.context(number_type, model):
         rows = objective.step_rows(model, rows, None)
-        sums = _fitting(lambda tokens: _sums(model, objective, rows, pad_id, world, tokens, alive), world)
+        sums = _fitting(
+            lambda tokens: _sums(model, objective, rows, pad_id, world, tokens, alive), world, parts, sharded=sharded
+        )
     weight = sum(row.weight for row in rows) or float("nan")
     loss, *figures = (total / weight for total in world.sum(sums))
     return Validation(loss, dict(zip(objective.figures, figures, strict=True)))
 
 
-def _fitting(attempt: Callable[[int], T], world: World = ALONE) -> T:
-    """`attempt` with as many padded tokens a batch as memory takes: fewer after each shortage."""
-    tokens = EVALUATION_TOKENS
+def _fitting(attempt: Callable[[int], T], world: World = ALONE, parts: int = 1, *, sharded: bool = False) -> T:
+    """`attempt` with as many padded tokens a batch as memory takes: fewer after each shortage, in all processes."""
+    tokens = max(min(FEWEST_TOKENS, EVALUATION_TOKENS), EVALUATION_TOKENS // parts)
     while True:
+        made: list[T] = []
         try:
-            return attempt(tokens)
+            made.append(attempt(tokens))
         except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error) or tokens <= FEWEST_TOKENS or world.size > 1:
+            if not out_of_memory(error) or tokens <= FEWEST_TOKENS:
                 raise
+            if sharded:  # the others wait for this process's weights
+                raise ShortageError("a process ran out of memory", why=str(error).splitlines()[0]) from None
         # Here the error and with it every tensor that its frames held is gone.
+        if not world.max(int(not made)):
+            return made[0]
         tokens //= 2
         free()
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.nn import Parameter
 
-from ..core.errors import TunesmithError
+from ..core.errors import ShortageError, TunesmithError
 from ..data.batch import Item, Step
 from . import distributed, precision
 from .checkpoint import rng_state, set_rng_state
@@ -54,6 +54,7 @@ class _Part:
     counts: bool = True
 
 
+SAME_STEP = "the step stays the same"
 _MEND = "lower training.max_length, set training.devices.activation_checkpointing: true, or take a smaller base"
 
 
@@ -102,9 +103,8 @@ class Gradients:
             shortage = str(error).splitlines()[0]
             if self._world.size > 1 and distributed.is_sharded(self._model):
                 # The others wait for this process's weights, in the middle of a forward or backward pass.
-                raise TunesmithError(
-                    "a process ran out of memory", why=shortage, mend=f"lower training.batch_size; or {_MEND}"
-                ) from None
+                self._require_several(step, shortage)
+                raise ShortageError("a process ran out of memory", why=shortage) from None
         # Here the error and with it every tensor that its frames held is gone.
         return None, shortage
 
@@ -159,10 +159,13 @@ class Gradients:
         """Cut micro-batches smaller and forget what was computed; TunesmithError where that cannot help."""
         self.clear()
         free()
+        self._require_several(step, shortage)
+        self.parts *= 2
+        self._note(f"out of memory: each micro-batch is now computed in {self.parts} parts; {SAME_STEP}")
+
+    def _require_several(self, step: Step, shortage: str) -> None:
         if max(len(part) for micro in step for part in self._cut(micro)) == 1:
             raise TunesmithError("one row alone finds no memory", why=shortage, mend=_MEND)
-        self.parts *= 2
-        self._note(f"out of memory: each micro-batch is now computed in {self.parts} parts; the step stays the same")
 
 
 def _renumbered(step: Step) -> Step:

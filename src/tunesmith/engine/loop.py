@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,18 +20,18 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from ..core.errors import ConflictError, InterruptedRunError
+from ..core.errors import ConflictError, InterruptedRunError, ShortageError
 from ..core.events import Note, Sink, StepDone, Validated
 from ..core.versions import installed
 from ..data.batch import Item, Step
 from ..data.curriculum import Curriculum
-from . import distributed, optim, schedule
+from . import distributed, optim, schedule, shortage
 from .checkpoint import Checkpoint, Checkpoints, rng_state, set_rng_state
 from .config import TrainingSpec
 from .distributed import ALONE, World
 from .ema import Ema
 from .evaluate import Validation, validate
-from .gradients import Gradients, Measured
+from .gradients import SAME_STEP, Gradients, Measured
 from .guards import StepGuard, StopRequest, usual_losses, with_spike
 from .metrics_log import MetricsLog, finite
 from .objective import Objective
@@ -137,10 +137,12 @@ class Loop:
         torch.manual_seed(self.plan.seed + self.plan.world.rank)
         if resume:
             self._restore()
+            self._heed_shortage()
         else:
             self.plan.log.rewind(-1)
+            self.plan.world.only_main(lambda: shortage.forget(self.plan.folder))
         stop = StopRequest()
-        with stop.listening(), self._watchdog.watching(), distributed.peer_loss():
+        with stop.listening(), self._watchdog.watching(), distributed.peer_loss(), self._noting_shortage():
             for number, step in self._steps.after(self.progress.step):
                 if self.progress.finished:
                     break
@@ -148,6 +150,22 @@ class Loop:
                 if code := self.plan.world.max(stop.exit_code or 0):
                     self._interrupt(code)
         return self._keep_best()
+
+    @contextmanager
+    def _noting_shortage(self) -> Iterator[None]:
+        """A shortage inside the block that the others could not be told of is written down for who starts again."""
+        try:
+            yield
+        except ShortageError:
+            shortage.note(self.plan.folder, 2 * self._gradients.parts)
+            raise
+
+    def _heed_shortage(self) -> None:
+        """Cut micro-batches as the processes before this one asked for."""
+        parts = self.plan.world.max(shortage.noted(self.plan.folder))
+        if parts > self._gradients.parts:
+            self._gradients.parts = parts
+            self._warn(f"memory ran out before: each micro-batch is now computed in {parts} parts; {SAME_STEP}")
 
     def _one(self, number: int, step: Step) -> None:
         """A step and what is due behind it. State is saved last, so a checkpoint knows all that came before."""
@@ -218,6 +236,7 @@ class Loop:
             found = validate(
                 self.plan.model, self.plan.objective, self.plan.validation, pad_id=self.plan.pad_id,
                 number_type=str(self.plan.training.precision), world=self.plan.world, alive=self._watchdog.alive,
+                parts=self._gradients.parts,
             )  # fmt: skip
             loss = found.loss
             watched = self._watched(found)

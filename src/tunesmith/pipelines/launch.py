@@ -15,10 +15,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from ..core.errors import InterruptedRunError
+from ..core.errors import InterruptedRunError, ShortageError
 
 INTERRUPTED = (75, 130)
 """Exit codes of a process that a signal, or the loss of another process, has stopped."""
+SHORT = ShortageError.exit_code
+KILLED = (-signal.SIGTERM, -signal.SIGKILL)
+"""How processes end that did not notice in time that another one had."""
 GRACE_SECONDS = 30.0
 """How long the others may go on when one process has ended; then they are told to stop, then killed."""
 
@@ -28,18 +31,32 @@ def launch(arguments: Sequence[str], processes: int) -> int:
 
     An error of one process is what all of them failed by: the others ended with 75 because it left them, and resuming
     would only bring it back. InterruptedRunError (exit 75) when a process was killed: the run can be resumed.
+    Where one ran out of memory and the others could not be told, all are started again, with --resume.
     """
+    codes, stopped = _once(arguments, processes)
+    while SHORT in codes and not stopped and {*codes} <= {SHORT, *INTERRUPTED, *KILLED}:
+        codes, stopped = _once([*arguments, *(word for word in ("--resume",) if word not in arguments)], processes)
+    return _common(codes)
+
+
+def _once(arguments: Sequence[str], processes: int) -> tuple[list[int], bool]:
+    """The exit codes of so many processes, by rank, and whether a signal asked them to stop."""
     port = _free_port()
     started = [_start(arguments, rank, processes, port) for rank in range(processes)]
-    with _passing_signals_on(started):
+    with _passing_signals_on(started) as passed:
         codes = _wait(started)
+    return codes, bool(passed)
+
+
+def _common(codes: Sequence[int]) -> int:
+    """One exit code for all processes."""
     if errors := [code for code in codes if code > 0 and code not in INTERRUPTED]:
         return errors[0]
     if codes[0] >= 0 and (codes[0] or not any(codes)):
         return codes[0]
     if killed := [rank for rank, code in enumerate(codes) if code < 0]:
         raise InterruptedRunError(
-            f"process {killed[0]} of {processes} was killed (signal {-codes[killed[0]]})",
+            f"process {killed[0]} of {len(codes)} was killed (signal {-codes[killed[0]]})",
             mend="run the same command with --resume",
         )
     return next(code for code in codes if code)
@@ -63,14 +80,18 @@ def _start(arguments: Sequence[str], rank: int, processes: int, port: int) -> su
 
 
 @contextmanager
-def _passing_signals_on(started: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
+def _passing_signals_on(started: Sequence[subprocess.Popen[bytes]]) -> Iterator[list[int]]:
+    """Signals inside the block go to the processes, and into the list."""
+    passed: list[int] = []
+
     def pass_on(number: int, frame: FrameType | None) -> None:
+        passed.append(number)
         for process in started:
             process.send_signal(number)
 
     before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield passed
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,0 +1,188 @@
+"""Texts to token ids, each word once: the tokenizers library makes them, and a word met again is looked up.
+
+Most tokenizers in use cut a text into words by an expression in which a space stands only at the beginning of a word,
+and make tokens of each word for itself. So before a single space between two other characters a text can be cut, and
+its parts make the tokens of the whole. Where a tokenizer is of another kind (SentencePiece's, say) the library gets
+whole texts. The words of a corpus are few, and what the library does for each word of a text (an expression matched
+with full Unicode, places of every character kept) costs many times what a look-up does.
+"""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary, ref
+
+MOST_WORDS = 2**18
+"""Kept; then all are forgotten, and the frequent ones are soon there again."""
+LONGEST = 40
+"""Characters of a word that is kept. Longer ones, like whole sentences of Chinese, hardly ever come again."""
+_LEADING_SPACE = {
+    # GPT-4, Llama 3; Qwen 2 and 3; GPT-4o
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+",
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+}
+"""Expressions that cut words so: no alternative has a space but as its first character, or consists of white space."""
+
+
+def token_ids(tokenizer: Any, texts: Sequence[str]) -> list[bytes]:
+    """The ids of each text, int32 one behind the other; without special tokens beside those the text spells."""
+    library = getattr(tokenizer, "backend_tokenizer", None)
+    if library is None:
+        return _made(tokenizer, texts)
+    size = len(tokenizer)
+    words = _known.get(tokenizer)
+    if words is None or words.size != size:
+        words = _known[tokenizer] = _words(tokenizer, library, size)
+    return words.of(texts)
+
+
+def _words(tokenizer: Any, library: Any, size: int) -> Words:
+    if cuts_before_spaces(tokenizer):
+        return Words(lambda texts: _made_by_library(library, texts), size, cuts=True)
+    behind = ref(tokenizer)  # what is kept for a tokenizer must not keep it
+    return Words(lambda texts: _made(behind(), texts), size, cuts=False)
+
+
+class Words:
+    """The words met so far, and how more are made."""
+
+    def __init__(self, make: Callable[[Sequence[str]], list[bytes]], size: int = 0, *, cuts: bool):
+        self._make, self._cuts, self.size = make, cuts, size
+        self._ids: dict[str, bytes] = {}
+        """By key, see `_keys`."""
+
+    def of(self, texts: Sequence[str]) -> list[bytes]:
+        """The ids of each text."""
+        if not self._cuts:
+            return self._make(texts)
+        split = [_keys(text) for text in texts]
+        self._learn(split)
+        found = [list(map(self._ids.get, keys)) for keys in split]
+        odd = [None in ids for ids in found]
+        made = iter(self._by_stretches([keys for keys, one in zip(split, odd, strict=True) if one]))
+        return [next(made) if one else b"".join(ids) for ids, one in zip(found, odd, strict=True)]  # type: ignore[arg-type]
+
+    def _learn(self, split: Sequence[Sequence[str]]) -> None:
+        """Have the words made that were not met before."""
+        if len(self._ids) > MOST_WORDS:
+            self._ids.clear()
+        new = [key for key in set[str]().union(*split).difference(self._ids) if _kept(key)]
+        self._ids.update(zip(new, self._make([_text(key) for key in new]), strict=True))
+
+    def _by_stretches(self, split: Sequence[Sequence[str]]) -> list[bytes]:
+        """The ids of texts not all of whose words are kept."""
+        parts = [list(_stretches(keys)) for keys in split]
+        made = iter(self._make([text for stretches in parts for text, key in stretches if key is None]))
+        return [b"".join(next(made) if k is None else self._ids[k] for _, k in stretches) for stretches in parts]
+
+
+_known: WeakKeyDictionary[Any, Words] = WeakKeyDictionary()
+
+
+def _keys(text: str) -> list[str]:
+    """The words of a text, which have no spaces within. A space marks the first one at its beginning and the last one
+    at its end: there the white space of a word has no neighbour."""
+    words = text.split(" ")
+    words[0] = f" {words[0]}"
+    words[-1] = f"{words[-1]} "
+    return words
+
+
+def _text(key: str) -> str:
+    """What a word stands for: itself, with the space before it where it is not the first."""
+    return key.strip(" ") if key[0] == " " else f" {key.strip(' ')}"
+
+
+def _kept(key: str) -> bool:
+    """Whether a text can be cut at both ends of this word, and it is worth keeping."""
+    if not key or key == " " or len(key) > LONGEST:
+        return False
+    return (key[0] == " " or _begins(key)) and (key[-1] == " " or _ends(key))
+
+
+def _stretches(keys: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    """A text's parts in order: (text, key) for words that are kept, else (text, None) for what belongs together."""
+    words = list(keys)
+    words[0] = words[0][1:]
+    words[-1] = words[-1][:-1]
+    at = 0
+    while at < len(keys):
+        end = at + 1
+        while end < len(keys) and not (_ends(keys[end - 1]) and _begins(keys[end])):
+            end += 1
+        text = " ".join(words[at:end])
+        yield (f" {text}" if at else text), (keys[at] if end == at + 1 and _kept(keys[at]) else None)
+        at = end
+
+
+def _ends(key: str) -> bool:
+    return bool(key) and not key[-1].isspace()
+
+
+def _begins(key: str) -> bool:
+    return bool(key) and not key[0].isspace()
+
+
+def cuts_before_spaces(tokenizer: Any) -> bool:
+    """Whether this tokenizer makes the same tokens of a text cut before single spaces."""
+    library = getattr(tokenizer, "backend_tokenizer", None)
+    if library is None or getattr(tokenizer, "split_special_tokens", False):
+        return False
+    normalizer, pre_tokenizer = _settings(library.normalizer), _settings(library.pre_tokenizer)
+    return (
+        normalizer.get("type", "NFC") == "NFC"  # which never joins a space to what stands before it
+        and type(library.model).__name__ == "BPE"
+        and not library.model.dropout
+        and _leading_space(pre_tokenizer)
+        and not any(map(_reaches_out, library.get_added_tokens_decoder().values()))
+    )
+
+
+def _settings(part: Any) -> dict[str, Any]:
+    """A part of the library's tokenizer as its file has it; empty where there is none."""
+    return json.loads(part.__getstate__()) if part else {}
+
+
+def _leading_space(pre_tokenizer: dict[str, Any]) -> bool:
+    """Whether one of the steps cuts words with their space before them, and the others only within words."""
+    kinds = [_kind(step) for step in pre_tokenizer.get("pretokenizers", [pre_tokenizer])]
+    return None not in kinds and "words" in kinds
+
+
+def _kind(step: dict[str, Any]) -> str | None:
+    """ "words" or "within"; None where a step is of neither kind."""
+    kind = step.get("type")
+    if kind == "Digits":
+        return "within"
+    if kind == "ByteLevel" and not step["add_prefix_space"]:
+        return "words" if step.get("use_regex", True) else "within"
+    known = kind == "Split" and step["behavior"] == "Isolated" and not step["invert"]
+    return "words" if known and step["pattern"].get("Regex") in _LEADING_SPACE else None
+
+
+def _reaches_out(token: Any) -> bool:
+    """Whether an added token holds white space, or looks at or takes some of what stands beside it."""
+    return any(map(str.isspace, token.content)) or token.lstrip or token.rstrip or token.single_word
+
+
+def _made_by_library(library: Any, texts: Sequence[str]) -> list[bytes]:
+    """What the library makes when it is asked without transformers, which for a single word takes longer than it."""
+    library.no_truncation()
+    library.no_padding()
+    library.encode_special_tokens = False
+    return [array("i", made.ids).tobytes() for made in library.encode_batch_fast(texts, add_special_tokens=False)]
+
+
+def _made(tokenizer: Any, texts: Sequence[str]) -> list[bytes]:
+    """What a tokenizer makes. Masks and types are not asked for: they cost as much again."""
+    if not texts:
+        return []
+    made = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False)
+    return [array("i", ids).tobytes() for ids in made["input_ids"]]
