@@ -272,12 +272,14 @@ if os.environ.get("RANK") == "1" and not told.exists():
 
 
 @pytest.fixture
-def short_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second of two processes runs out of memory once, in its fifth pass."""
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "sitecustomize.py").write_text(OUT_OF_MEMORY, "utf-8")
+def short_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The second of two processes runs out of memory once, in its fifth pass; the program that sees to it."""
+    program = tmp_path / "site" / "sitecustomize.py"
+    program.parent.mkdir()
+    program.write_text(OUT_OF_MEMORY, "utf-8")
     paths = [str(tmp_path / "site"), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(p for p in paths if p))
+    return program
 
 
 @pytest.mark.usefixtures("short_of_memory")
@@ -293,13 +295,29 @@ def test_where_one_process_runs_out_of_memory_all_halve_and_the_curve_stays(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("short_of_memory")
+@pytest.mark.parametrize("by_torchrun", [False, True], ids=["nproc", "torchrun"])
 def test_under_fsdp_all_start_again_with_halves_and_the_curve_stays(
-    task: Path, alone: dict[str, Path], start: Any, tmp_path: Path
+    by_torchrun: bool, task: Path, alone: dict[str, Path], start: Any, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    command = start("train", task / "lora.yaml", "--out", run, "--nproc", 2, *FSDP)
+    train = ("train", task / "lora.yaml", "--out", run, *FSDP)
+    torchrun = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29873", "--max-restarts", "1")
+    if by_torchrun:
+        command = start(*train, "--resume", launcher=(*torchrun, "-m", "tunesmith"))
+    else:
+        command = start(*train, "--nproc", 2)
     assert command.wait() == 0, command.said()
     assert "memory ran out before: each micro-batch is now computed in 2 parts" in command.said()
-    assert "Traceback" not in command.said()
     _same_curve(run, alone["lora"])
     assert json.loads((run / "run.json").read_text("utf-8"))["steps"] == 20
+
+
+@pytest.mark.slow
+def test_under_fsdp_a_row_that_fits_nowhere_ends_the_command_and_is_not_resumed_for_ever(
+    task: Path, start: Any, tmp_path: Path, short_of_memory: Path
+) -> None:
+    short_of_memory.write_text(OUT_OF_MEMORY.replace("told.touch()", "pass"), "utf-8")
+    command = start("train", task / "lora.yaml", "--out", tmp_path / "run", "--nproc", 2, *FSDP)
+    assert command.wait() == 1, command.said()
+    assert "one row alone finds no memory" in command.said()
+    assert "Traceback" not in command.said()

@@ -54,3 +54,24 @@ def test_a_process_that_was_killed_can_be_resumed(codes: tuple[int, ...], monkey
     with pytest.raises(InterruptedRunError, match="was killed") as told:
         _launched(codes, monkeypatch)
     assert told.value.exit_code == 75
+
+
+def test_after_a_shortage_all_start_again_and_resume(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries, said = [[75, 76], [-signal.SIGTERM, 76], [0, 0]], list[str]()
+    seen: list[Sequence[str]] = []
+
+    def start(arguments: Sequence[str], rank: int, processes: int, port: int) -> subprocess.Popen[bytes]:
+        seen.append(arguments)
+        return subprocess.Popen([sys.executable, "-S", "-c", END, str(tries[(len(seen) - 1) // 2][rank])])
+
+    monkeypatch.setattr(launch, "_start", start)
+    assert launch.launch(["train"], 2, said.append) == 0
+    assert seen == 2 * [["train"]] + 4 * [["train", "--resume"]]
+    assert len(said) == 2
+
+
+@pytest.mark.parametrize(("codes", "wanted"), [((76, 1), 76), ((3, 76), 3)])
+def test_an_error_beside_a_shortage_ends_the_run(
+    codes: tuple[int, ...], wanted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _launched(codes, monkeypatch) == wanted

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from .console import State
+from .console import State, say
 
 
 def in_processes(
@@ -21,7 +21,7 @@ def in_processes(
     flags = [("--resume", resume), ("--json", json), ("--quiet", State.quiet), ("--debug", State.debug)]
     sets = [word for setting in settings for word in ("--set", setting)]
     arguments = [command, str(recipe), "--out", str(out), *sets, *(flag for flag, given in flags if given)]
-    sys.exit(launch(arguments, processes))
+    sys.exit(launch(arguments, processes, say))
 
 
 def leave(code: int) -> NoReturn:

@@ -3,8 +3,7 @@
 Most tokenizers in use cut a text into words by an expression in which a space stands only at the beginning of a word,
 and make tokens of each word for itself. So before a single space between two other characters a text can be cut, and
 its parts make the tokens of the whole. Where a tokenizer is of another kind (SentencePiece's, say) the library gets
-whole texts. The words of a corpus are few, and what the library does for each word of a text (an expression matched
-with full Unicode, places of every character kept) costs many times what a look-up does.
+whole texts.
 """
 
 from __future__ import annotations
@@ -63,24 +62,33 @@ class Words:
         if not self._cuts:
             return self._make(texts)
         split = [_keys(text) for text in texts]
-        self._learn(split)
-        found = [list(map(self._ids.get, keys)) for keys in split]
-        odd = [None in ids for ids in found]
-        made = iter(self._by_stretches([keys for keys, one in zip(split, odd, strict=True) if one]))
-        return [next(made) if one else b"".join(ids) for ids, one in zip(found, odd, strict=True)]  # type: ignore[arg-type]
+        ids = self._learned(split)
+        known = [_joined(ids, keys) for keys in split]
+        odd = iter(self._by_stretches(ids, [keys for keys, one in zip(split, known, strict=True) if one is None]))
+        return [next(odd) if one is None else one for one in known]
 
-    def _learn(self, split: Sequence[Sequence[str]]) -> None:
-        """Have the words made that were not met before."""
+    def _learned(self, split: Sequence[Sequence[str]]) -> dict[str, bytes]:
+        """The words' ids, those among them that were not met before."""
         if len(self._ids) > MOST_WORDS:
-            self._ids.clear()
-        new = [key for key in set[str]().union(*split).difference(self._ids) if _kept(key)]
-        self._ids.update(zip(new, self._make([_text(key) for key in new]), strict=True))
+            self._ids = {}  # another thread may still look into the old ones
+        ids = self._ids
+        new = [key for key in set[str]().union(*split).difference(ids) if _kept(key)]
+        ids.update(zip(new, self._make([_text(key) for key in new]), strict=True))
+        return ids
 
-    def _by_stretches(self, split: Sequence[Sequence[str]]) -> list[bytes]:
+    def _by_stretches(self, ids: dict[str, bytes], split: Sequence[Sequence[str]]) -> list[bytes]:
         """The ids of texts not all of whose words are kept."""
         parts = [list(_stretches(keys)) for keys in split]
         made = iter(self._make([text for stretches in parts for text, key in stretches if key is None]))
-        return [b"".join(next(made) if k is None else self._ids[k] for _, k in stretches) for stretches in parts]
+        return [b"".join(next(made) if key is None else ids[key] for _, key in stretches) for stretches in parts]
+
+
+def _joined(ids: dict[str, bytes], keys: Sequence[str]) -> bytes | None:
+    """The ids of a text; None where one of its words is not kept."""
+    try:
+        return b"".join([ids[key] for key in keys])
+    except KeyError:
+        return None
 
 
 _known: WeakKeyDictionary[Any, Words] = WeakKeyDictionary()

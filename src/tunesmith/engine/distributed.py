@@ -20,7 +20,9 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.rendezvous import rendezvous
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn import Parameter
 
@@ -130,9 +132,26 @@ def start() -> World:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     if not dist.is_initialized():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_PATIENCE)
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        if store := _store_of_try():
+            dist.init_process_group(
+                backend, store=store, rank=int(os.environ["RANK"]), world_size=size, timeout=_PATIENCE
+            )
+        else:
+            dist.init_process_group(backend, timeout=_PATIENCE)
         atexit.register(stop)
     return World(dist.get_rank(), size)
+
+
+def _store_of_try() -> Store | None:
+    """Where the processes that torchrun has started again on one machine meet: not at the addresses of those before,
+    which its store still holds. With more machines torchrun makes a new store for each try, and they count their tries
+    differently."""
+    tries = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if tries == "0" or os.environ.get("LOCAL_WORLD_SIZE") != os.environ["WORLD_SIZE"]:
+        return None
+    store, _, _ = next(rendezvous("env://", timeout=_PATIENCE))
+    return PrefixStore(f"try{tries}", store)
 
 
 def stop() -> None:

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -20,22 +20,23 @@ from ..core.errors import InterruptedRunError, ShortageError
 INTERRUPTED = (75, 130)
 """Exit codes of a process that a signal, or the loss of another process, has stopped."""
 SHORT = ShortageError.exit_code
-KILLED = (-signal.SIGTERM, -signal.SIGKILL)
-"""How processes end that did not notice in time that another one had."""
+"""Exit code of a process that found no memory while the others waited for it."""
 GRACE_SECONDS = 30.0
 """How long the others may go on when one process has ended; then they are told to stop, then killed."""
 
 
-def launch(arguments: Sequence[str], processes: int) -> int:
+def launch(arguments: Sequence[str], processes: int, say: Callable[[str], None] = lambda _: None) -> int:
     """Run `tunesmith ARGUMENTS` in so many processes; their common exit code.
 
     An error of one process is what all of them failed by: the others ended with 75 because it left them, and resuming
     would only bring it back. InterruptedRunError (exit 75) when a process was killed: the run can be resumed.
-    Where one ran out of memory and the others could not be told, all are started again, with --resume.
+    Where one ran out of memory and the others could not be told, it is said and all start again, with --resume.
     """
     codes, stopped = _once(arguments, processes)
-    while SHORT in codes and not stopped and {*codes} <= {SHORT, *INTERRUPTED, *KILLED}:
-        codes, stopped = _once([*arguments, *(word for word in ("--resume",) if word not in arguments)], processes)
+    again = [*(word for word in arguments if word != "--resume"), "--resume"]
+    while SHORT in codes and not stopped and all(code < 0 or code in (SHORT, *INTERRUPTED) for code in codes):
+        say("a process ran out of memory: all start again from the newest checkpoint, with smaller micro-batches")
+        codes, stopped = _once(again, processes)
     return _common(codes)
 
 
