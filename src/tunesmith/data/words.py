@@ -33,9 +33,9 @@ _LEADING_SPACE = {
 def token_ids(tokenizer: Any, texts: Sequence[str]) -> list[bytes]:
     """The ids of each text, int32 one behind the other; without special tokens beside those the text spells."""
     library = getattr(tokenizer, "backend_tokenizer", None)
-    if library is None:
+    if library is None or not texts:
         return _made(tokenizer, texts)
-    size = len(tokenizer)
+    size = library.get_vocab_size()
     words = _known.get(tokenizer)
     if words is None or words.size != size:
         words = _known[tokenizer] = _words(tokenizer, library, size)
