@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,14 @@ import pytest
 import asked
 import families
 import tiny
+from tunesmith import api
 from tunesmith.core.errors import MissingError
 from tunesmith.core.messages import Message
 from tunesmith.inference.ask import Ask
 from tunesmith.inference.generate import Sampling
 from tunesmith.inference.serve import Answering
 from tunesmith.inference.stops import stop_ids, stop_ids_of
+from tunesmith.models import load
 from tunesmith.models.refs import Base
 from tunesmith.pipelines.served import served_base, served_run
 from tunesmith.pipelines.use import Speaker, conversation
@@ -33,17 +34,13 @@ ADAPTERS: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A short training of each kind."""
-    from tunesmith import api
-
     root = tmp_path_factory.mktemp("runs")
     base = tiny.base_folder(root / "base")
     found = {"base": base}
     for name, adapter in ADAPTERS.items():
         task = tiny.write_task(root / f"task-{name}", base, adapter=adapter)
-        recipe = json.loads(task.read_text("utf-8"))
-        recipe["training"] |= {"max_steps": 6, "learning_rate": 0.02}
-        task.write_text(json.dumps(recipe), "utf-8")
-        api.train(task, out=root / name)
+        spec = api.read_recipe(task, ["training.max_steps=6", "training.learning_rate=0.02"])
+        api.train(spec, root / name)
         found[name] = root / name
     return found
 
@@ -76,8 +73,6 @@ def test_a_base_by_itself(runs: dict[str, Path]) -> None:
 
 @pytest.mark.parametrize("kind", families.CONFIGS)
 def test_stops_are_known_without_weights(kind: str, tmp_path: Path) -> None:
-    from tunesmith.models import load
-
     words = tiny.tokenizer()
     for ends in (None, [2, 7]):
         model = families.model(kind)
