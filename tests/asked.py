@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-import tiny
 from tunesmith.adapters.config import LoraSpec
 from tunesmith.core.messages import Message
 from tunesmith.inference.ask import Ask, Served
