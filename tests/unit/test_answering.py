@@ -115,7 +115,7 @@ def _traffic(folder: Path, models: dict[str, Served], service: Answering, count:
 
 
 def test_served_is_generated_for_random_traffic(folder: Path, models: Any, service: Answering) -> None:
-    count, gaps = _traffic(folder, models, service, 120)
+    count, gaps = _traffic(folder, models, service, 60)
     assert len(gaps) <= count / 1000
     assert all(gap <= 1e-3 for gap in gaps)
 
@@ -269,6 +269,20 @@ def test_an_answer_ends_with_the_context(models: Any, service: Answering) -> Non
     [choice] = handle.choices()
     assert choice.finish_reason == "length"
     assert handle.usage.prompt_tokens + len(choice.token_ids) == tiny.CONTEXT
+
+
+def test_tokens_at_work_are_bounded_and_answers_too(models: Any) -> None:
+    with Answering(Limits(tokens=100, answer_tokens=40)) as service:
+        first = service.submit(asked.ask(models["base"], max_tokens=10_000))
+        next(iter(first))
+        second = service.submit(asked.ask(models["a"], max_tokens=40))
+        seen = 0
+        while not second.usage.completion_tokens and second.open:
+            seen = max(seen, service.load().running)
+        assert seen == 1, "two of them would be more than 100 tokens"
+        assert len(first.choices()[0].token_ids) < 40, "the first piece was read above"
+        assert first.usage.completion_tokens == 40
+        assert len(second.choices()[0].token_ids) == 40
 
 
 def test_a_full_queue_refuses_and_a_closed_service_says_so(models: Any) -> None:

@@ -22,11 +22,11 @@ def test_a_batch_is_of_one_model_and_takes_keys_in_turn() -> None:
     turns.add(_waiting("a x", "a x", "a y", "b y", "b x", "c x"))
     first = turns.first()
     assert (first.key, first.model) == ("a", "x")
-    assert [(w.key, w.work) for w in turns.take(4)] == [("a", 0), ("b", 4), ("c", 5), ("a", 1)]
+    assert [(w.key, w.work) for w in turns.take(4, lambda _: True)] == [("a", 0), ("b", 4), ("c", 5), ("a", 1)]
     assert turns.first().work == 3, "b's turn comes before a's second"
-    assert [w.work for w in turns.take(9)] == [3, 2]
+    assert [w.work for w in turns.take(9, lambda _: True)] == [3, 2]
     assert turns.first() is None
-    assert turns.take(3) == []
+    assert turns.take(3, lambda _: True) == []
 
 
 def test_all_or_none_are_let_in() -> None:
@@ -37,7 +37,14 @@ def test_all_or_none_are_let_in() -> None:
     assert len(turns) == 2
     assert [w.work for w in turns.drop(lambda w: w.work == 0)] == [0]
     turns.add(_waiting("b x", "b x"))
-    assert [w.key for w in turns.take(5)] == ["a", "b", "b"]
+    assert [w.key for w in turns.take(5, lambda _: True)] == ["a", "b", "b"]
+
+
+def test_what_does_not_fit_stays_first_and_nobody_overtakes_it() -> None:
+    turns = Turns(9)
+    turns.add(_waiting("a x", "b x", "c x"))
+    assert [w.work for w in turns.take(9, lambda w: w.work != 1)] == [0]
+    assert turns.first().work == 1
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("xyz")), max_size=60), st.integers(1, 5))
@@ -50,7 +57,7 @@ def test_nobody_is_lost_and_nobody_is_passed_over_for_long(items: list[tuple[str
     while (first := turns.first()) is not None:
         heads = {key: min(n for n in left if items[n][0] == key) for key in {items[n][0] for n in left}}
         assert first.work == heads[first.key], "a key's own order holds for whose turn it is"
-        taken = turns.take(most)
+        taken = turns.take(most, lambda _: True)
         assert 1 <= len(taken) <= most
         assert {w.model for w in taken} == {first.model}
         assert first in taken
