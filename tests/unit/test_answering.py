@@ -418,6 +418,19 @@ def test_a_deleted_model_is_forgotten_once_nobody_uses_it(models: Any, folder: P
         assert set(service.load().loaded) == {str(folder / "base")}
 
 
+def test_a_template_without_end_is_ended(tmp_path: Path, service: Answering, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tunesmith.inference.words.TEMPLATE_SECONDS", 0.3)
+    base = tiny.base_folder(tmp_path / "base")
+    loops = "{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}{% endfor %}"
+    template = "{% if messages[0].content == 'loop' %}" + loops + "{% endif %}" + tiny.TEMPLATE
+    (base / "chat_template.jinja").write_text(template, "utf-8")
+    with pytest.raises(AskError) as caught:
+        service.submit(asked.ask(asked.served(base), "loop"))
+    assert caught.value.param == "messages"
+    assert "took too long" in str(caught.value)
+    assert len(service.submit(asked.ask(asked.served(base), "no loop")).choices()) == 1
+
+
 @pytest.mark.parametrize("kind", ["gpt2", "gemma2", "qwen3-moe", "t5", "bart"])
 def test_other_kinds_of_models(kind: str, tmp_path: Path, service: Answering) -> None:
     base = tiny.base_folder(tmp_path / "base", kind)
