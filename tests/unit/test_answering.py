@@ -123,7 +123,7 @@ def test_served_is_generated_for_random_traffic(folder: Path, models: Any, servi
 @pytest.mark.slow
 def test_served_is_generated_for_much_random_traffic(folder: Path, models: Any) -> None:
     with Answering(Limits(waiting=10_000)) as service:
-        count, gaps = _traffic(folder, models, service, 4000)
+        count, gaps = _traffic(folder, models, service, 2000)
     assert len(gaps) <= count / 1000
     assert all(gap <= 1e-3 for gap in gaps)
 
@@ -303,6 +303,20 @@ def test_a_full_queue_refuses_and_a_closed_service_says_so(models: Any) -> None:
         service.submit(asked.ask(models["base"]))
     with pytest.raises(ClosedError):
         service.embed(models["base"], ["a"])
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_nobody_is_left_waiting_when_the_thread_dies(models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise ZeroDivisionError
+
+    service = Answering()
+    monkeypatch.setattr(service, "_admit", broken)
+    with pytest.raises(ClosedError):
+        service.submit(asked.ask(models["base"])).choices()
+    with pytest.raises(ClosedError):
+        service.submit(asked.ask(models["base"]))
+    service.close()
 
 
 def test_a_cancelled_request_makes_no_more_tokens(models: Any) -> None:

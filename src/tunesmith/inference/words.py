@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from ..core import clock
 from ..core.deadline import DeadlineError, deadline
 from ..core.messages import Message
 from ..data.template import PLAIN_TEMPLATE, TemplateError, special_tokens
@@ -138,7 +139,7 @@ class Library:
 
     def of(self, served: Served) -> Words:
         """Those of a model; read where they are not at hand."""
-        key = (served.base.folder, served.date)
+        key = (served.base.folder, served.date or clock.today())
         with self._lock:
             words = self._kept.get(key) or Words(served)
             self._kept[key] = words
