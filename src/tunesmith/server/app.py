@@ -11,13 +11,13 @@ from .. import __version__
 from . import errors, openapi
 from .body import BodyLimit
 from .hosts import Hosts
-from .routes import files, health, models
+from .routes import files, fine_tuning, health, models, uploads
 from .routing import Routes, require_scopes
 from .services import Services
 from .settings import Settings
 from .trace import Trace
 
-ROUTES: tuple[Routes, ...] = (health.routes, files.routes, models.routes)
+ROUTES: tuple[Routes, ...] = (health.routes, files.routes, uploads.routes, fine_tuning.routes, models.routes)
 """All routers of the server."""
 
 _ABOUT = "Fine-tuning and serving of language models. Existing clients of the hosted API need a base URL and a key."

@@ -50,7 +50,7 @@ class CompleteRequest(Ask):
     """The parts in their order, and perhaps the MD5 of the whole in hex or base64."""
 
     part_ids: list[Text] = Field(max_length=10_000)
-    md5: Text | None = Field(None, max_length=64)
+    md5: Text | None = Field(default=None, max_length=64)
 
 
 class Upload(Reply):

@@ -107,9 +107,7 @@ class Models:
                 target=name, detail={"job": row.job_id},
             )  # fmt: skip
         if not kept:
-            weights = self._tuned(row).weights
-            assert weights is not None
-            discard(weights)
+            discard(self._store.folder / row.run / row.weights)
 
     def grants(
         self, project_id: str, name: str, *, after: str | None, limit: int, newest_first: bool, of: str | None

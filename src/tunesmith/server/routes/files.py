@@ -26,6 +26,7 @@ from ..services import Services
 routes = Routes(prefix="/v1", tags=["files"])
 
 NOT_JSONL = "Expected file to have JSONL format, where every line is a valid JSON dictionary."
+JSONL_PURPOSES = ("fine-tune", "batch")
 _LONGEST_LINE = 32 * 2**20
 _FORM: dict[str, Any] = {
     "requestBody": {
@@ -209,7 +210,7 @@ def _add(services: Services, who: Identity, got: _Got) -> Stored:
         raise invalid(
             f"'{purpose[:80]}' is not one of {list(get_args(Purpose))} - 'purpose'", "purpose", "invalid_value"
         )
-    if purpose in ("fine-tune", "batch"):
+    if purpose in JSONL_PURPOSES:
         with services.store.blobs.open(got.blob.name) as file:
             require_jsonl(file)
     return stored(
