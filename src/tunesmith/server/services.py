@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from ..governance import audit
 from ..governance.keys import Keys
 from ..jobs.queue import Queue
+from ..jobs.workers import Workers
 from ..store.database import Store
 from .errors import ApiError
 from .meters import Meters
@@ -33,6 +34,7 @@ class Services:
     uploads: Uploads
     models: Models
     repeats: Repeats
+    workers: Workers
     rates: Rates
     meters: Meters = field(default_factory=Meters)
 
@@ -43,7 +45,8 @@ class Services:
         files, limits = Files(store), settings.limits
         return Services(
             settings, store, Keys(store), Queue(store, audit.record), files, Uploads(store, files),
-            Models(store, settings), Repeats(store), Rates(limits.requests_per_minute, limits.tokens_per_minute),
+            Models(store, settings), Repeats(store), Workers(store),
+            Rates(limits.requests_per_minute, limits.tokens_per_minute),
         )  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -64,8 +67,13 @@ class Services:
 
     def worker_alive(self) -> bool:
         """Whether a worker has been seen lately. GoneError when the database does not answer."""
-        self.store.check()
-        return True
+        return any(worker.alive for worker in self.workers.known())
+
+    def keys_valid(self) -> bool:
+        """Whether any key opens anything."""
+        with self.store.reading() as connection:
+            now = self.store.now(connection)
+        return any(key.revoked_at is None and (key.expires_at or now + 1) > now for key in self.keys.list())
 
     def tidy(self) -> None:
         """Remove what has expired."""

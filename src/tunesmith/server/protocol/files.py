@@ -24,7 +24,8 @@ class File(Reply):
     created_at: int
     filename: str
     purpose: str
-    status: Literal["uploaded", "processed", "error"] = "processed"
+    status: str
+    """uploaded, processed or error; clients wait until it is one of the last two."""
     expires_at: int | None = None
     status_details: str | None = None
 
@@ -62,7 +63,8 @@ class Upload(Reply):
     created_at: int
     filename: str
     purpose: str
-    status: Literal["pending", "completed", "cancelled", "expired"]
+    status: str
+    """pending, completed, cancelled or expired."""
     expires_at: int
     file: File | None = None
 

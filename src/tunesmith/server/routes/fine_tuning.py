@@ -5,6 +5,7 @@ What training data hold is judged after a job was created, never before: clients
 
 from __future__ import annotations
 
+import re
 import secrets
 from typing import Annotated, Any
 
@@ -49,7 +50,7 @@ def create(body: wire.JobRequest, who: Caller, services: Serving) -> wire.Job:
         project_id=who.project_id, key_id=who.key_id, organization=who.organization, model=body.model,
         base=_base(services, who, body.model), training_file=_file(services, who, body.training_file, "training_file"),
         validation_file=_file(services, who, body.validation_file, "validation_file") if body.validation_file else None,
-        method=method, seed=secrets.randbelow(2**31) if body.seed is None else body.seed, suffix=body.suffix,
+        method=method, seed=secrets.randbelow(2**31) if body.seed is None else body.seed, suffix=_suffix(body.suffix),
         integrations=[i.model_dump() for i in body.integrations] if body.integrations else None,
         metadata=body.metadata, max_queued=_most(services, who),
     )  # fmt: skip
@@ -185,7 +186,8 @@ def job(kept: Kept) -> wire.Job:
     kind = kept.method["type"]
     values = kept.hyperparameters or kept.method.get("hyperparameters") or {}
     method = wire.JobMethod(type=kind, **{kind: {"hyperparameters": values}})
-    error = kept.error and wire.JobError(code=kept.error.code, message=kept.error.message, param=kept.error.param)
+    failure = kept.error
+    error = wire.JobError(code=failure.code, message=failure.message, param=failure.param) if failure else None
     return wire.Job(
         id=kept.id, created_at=int(kept.created_at), finished_at=_whole(kept.finished_at), model=kept.model,
         fine_tuned_model=kept.fine_tuned_model, organization_id=f"org-{kept.organization}", status=kept.status,
@@ -215,6 +217,11 @@ def _method(body: wire.JobRequest) -> dict[str, Any]:
     given = own.hyperparameters.model_dump(exclude_unset=True) if own and own.hyperparameters else {}
     shape = wire.Hyperparameters if kind == "supervised" else wire.DpoHyperparameters
     return {"type": kind, "hyperparameters": shape(**older | given).model_dump()}
+
+
+def _suffix(given: str | None) -> str | None:
+    """As it stands in the model's name, which is part of URLs and is cut at colons."""
+    return None if given is None else re.sub(r"[^A-Za-z0-9._-]+", "-", given)
 
 
 def _base(services: Services, who: Identity, name: str) -> str:

@@ -85,7 +85,7 @@ def complete(upload_id: Id, body: CompleteRequest, who: Caller, services: Servin
         raise _wrong(error) from error
     except NoRoomError as error:
         raise files.no_room(most) from error
-    return wire(done, files.wire(made))
+    return wire(done, files.wire(made, services))
 
 
 @routes.post("/uploads/{upload_id}/cancel", scope="train", errors=(404,))
