@@ -15,13 +15,20 @@ from ..core.errors import TunesmithError
 from . import errors, openapi
 from .body import BodyLimit
 from .hosts import Hosts
-from .routes import files, fine_tuning, health, models, uploads
+from .routes import files, fine_tuning, health, models, tunesmith, uploads
 from .routing import Routes, require_scopes
 from .services import Services
 from .settings import Settings
 from .trace import Trace
 
-ROUTES: tuple[Routes, ...] = (health.routes, files.routes, uploads.routes, fine_tuning.routes, models.routes)
+ROUTES: tuple[Routes, ...] = (
+    health.routes,
+    files.routes,
+    uploads.routes,
+    fine_tuning.routes,
+    models.routes,
+    tunesmith.routes,
+)
 """All routers of the server."""
 
 _ABOUT = "Fine-tuning and serving of language models. Existing clients of the hosted API need a base URL and a key."

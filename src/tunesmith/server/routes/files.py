@@ -111,7 +111,7 @@ def content(file_id: Id, who: Caller, services: Serving) -> Response:
     except NoFileError as error:
         raise no_such_file(file_id) from error
     length = {"content-length": str(_sent_bytes(found, services))}
-    sent = _encoded(file) if _is_encoded(found, services) else _pieces(file)
+    sent = _encoded(file) if _is_encoded(found, services) else pieces(file)
     return StreamingResponse(sent, media_type="application/octet-stream", headers=length)
 
 
@@ -271,7 +271,8 @@ def _encoded(file: BinaryIO) -> Iterator[bytes]:
             yield base64.b64encode(piece)
 
 
-def _pieces(file: BinaryIO) -> Iterator[bytes]:
+def pieces(file: BinaryIO) -> Iterator[bytes]:
+    """An open file piece by piece; closed at its end."""
     with file:
         while piece := file.read(PIECE):
             yield piece
