@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tunesmith.server.hosts import Hosts
 from tunesmith.server.listen import Place, bound, only_server
 from tunesmith.server.multipart import Form
 from tunesmith.server.rates import Rates
+from tunesmith.server.routes import tunesmith
 
 # hosts
 
@@ -146,6 +148,28 @@ def test_wrong_settings_name_file_and_mend(
         _read(tmp_path, text)
     assert says in str(refused.value)
     assert "server.yaml" in str(refused.value)
+
+
+PAGE = (Path(__file__).parents[2] / "docs/serve.md").read_text("utf-8")
+
+
+def test_the_page_tells_every_limit_and_its_default() -> None:
+    told = dict(re.findall(r"^\| `([a-z_]+)` \| (\d+) \|", PAGE, flags=re.MULTILINE))
+    assert told == {name: str(int(value)) for name, value in server_settings.Limits().model_dump().items()}
+
+
+def test_the_page_s_settings_are_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNESMITH_HOME", str(tmp_path))
+    block = re.search(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL)
+    assert block is not None
+    found = _read(tmp_path, block.group(1))
+    assert found.model_fields_set == set(server_settings.Settings.model_fields) - {"database"}
+
+
+def test_the_page_tells_every_call_of_our_own() -> None:
+    told = set(re.findall(r"`(?:GET|POST) (/v1/tunesmith/[^`?]+)", PAGE))
+    ours = {route.path_format.replace("{job_id}", "ID") for route in tunesmith.routes.routes}
+    assert told == ours
 
 
 # places
