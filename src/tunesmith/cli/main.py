@@ -22,7 +22,7 @@ _EPILOG = (
 )
 _COMMANDS = (
     "demo", "init", "check", "run", "train", "evaluate", "compare", "runs", "report", "chat", "rate", "generate",
-    "index", "export", "methods", "advise", "doctor", "worker",
+    "index", "export", "methods", "advise", "doctor", "serve", "worker",
 )  # fmt: skip
 
 app = typer.Typer(
