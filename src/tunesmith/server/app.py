@@ -1,0 +1,55 @@
+"""The server's app, put together. Loads no torch: models are loaded when the first question comes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from .. import __version__
+from . import errors, openapi
+from .body import BodyLimit
+from .hosts import Hosts
+from .routes import files, health, models
+from .routing import Routes, require_scopes
+from .services import Services
+from .settings import Settings
+from .trace import Trace
+
+ROUTES: tuple[Routes, ...] = (health.routes, files.routes, models.routes)
+"""All routers of the server."""
+
+_ABOUT = "Fine-tuning and serving of language models. Existing clients of the hosted API need a base URL and a key."
+
+
+def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
+    """The app over its services, which are opened from the settings where none are given.
+
+    Raises TunesmithError where a route declares no scope.
+    """
+    services = services or Services.open(settings)
+
+    @asynccontextmanager
+    async def living(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        services.close()
+
+    app = FastAPI(
+        title="Tunesmith", version=__version__, description=_ABOUT, lifespan=living, redirect_slashes=False,
+        docs_url=None, redoc_url=None, openapi_url=None,
+    )  # fmt: skip
+    app.state.services, app.state.meters = services, services.meters
+    for routes in ROUTES:
+        app.router.routes.extend(routes.routes)
+    require_scopes(app)
+    errors.install(app)
+    openapi.install(app)
+    limits = settings.limits
+    large = {"/v1/files": limits.file_bytes, "/parts": limits.part_bytes}
+    app.add_middleware(
+        BodyLimit, usual=limits.body_bytes, paths=large, patience=limits.seconds_between_pieces
+    )  # fmt: skip
+    app.add_middleware(Hosts, names=settings.hosts, origins=settings.origins)
+    app.add_middleware(Trace, organization=settings.organization, observe=services.meters.observe)
+    return app

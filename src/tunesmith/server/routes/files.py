@@ -1,0 +1,258 @@
+"""Files: the training data that goes in, the results that come out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, BinaryIO, get_args
+
+import anyio.from_thread
+import orjson
+from fastapi import Query, Request
+from starlette.responses import Response, StreamingResponse
+
+from ...governance.keys import Identity
+from ...store.blobs import PIECE, Blob, TooLargeError
+from ..access import Caller, Serving
+from ..body import too_large
+from ..errors import ApiError, invalid, no_such_file
+from ..multipart import Form, Part, twice
+from ..protocol.common import PAGE, After, Deleted, EndedPage, Id, Order, ended
+from ..protocol.files import LONGEST, SHORTEST, File, Purpose
+from ..records.files import Files, InUseError, NoFileError, NoRoomError, Stored
+from ..routing import Routes
+from ..services import Services
+
+routes = Routes(prefix="/v1", tags=["files"])
+
+NOT_JSONL = "Expected file to have JSONL format, where every line is a valid JSON dictionary."
+_LONGEST_LINE = 32 * 2**20
+_FORM: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file", "purpose"],
+                    "properties": {
+                        "file": {"type": "string", "format": "binary"},
+                        "purpose": {"type": "string", "enum": list(get_args(Purpose))},
+                        "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
+                        "expires_after[seconds]": {"type": "integer", "minimum": SHORTEST, "maximum": LONGEST},
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+@routes.post("/files", scope="train", openapi_extra=_FORM)
+def create(request: Request, who: Caller, services: Serving) -> File:
+    """Store a file. One for fine-tuning must be JSON Lines; what its rows hold is judged when a job takes it."""
+    with services.receiving():
+        got = _received(request, services)
+    try:
+        return wire(_add(services, who, got))
+    except BaseException:
+        if got.blob:
+            services.store.blobs.delete(got.blob.name)
+        raise
+
+
+@routes.get("/files", scope="read")
+def list_files(
+    who: Caller, services: Serving, purpose: Annotated[str | None, Query(max_length=64)] = None,
+    limit: Annotated[int, Query(ge=1, le=PAGE)] = PAGE, order: Order = "desc", after: After = None,
+) -> EndedPage[File]:  # fmt: skip
+    """The project's files."""
+    found, more = services.files.list(
+        who.project_id, purpose=purpose, after=after, limit=limit, newest_first=order == "desc"
+    )
+    return ended([wire(file) for file in found], [file.id for file in found], more)
+
+
+@routes.get("/files/{file_id}", scope="read", errors=(404,))
+def retrieve(file_id: Id, who: Caller, services: Serving) -> File:
+    """A file, without its bytes."""
+    try:
+        return wire(services.files.get(who.project_id, file_id))
+    except NoFileError as error:
+        raise no_such_file(file_id) from error
+
+
+@routes.delete("/files/{file_id}", scope="train", errors=(404, 409))
+def delete(file_id: Id, who: Caller, services: Serving) -> Deleted:
+    """Remove a file and its bytes; 409 while a job that has not ended needs it."""
+    try:
+        services.files.delete(who, file_id)
+    except NoFileError as error:
+        raise no_such_file(file_id) from error
+    except InUseError as error:
+        raise ApiError(
+            409, f"File {file_id} is used by fine-tuning job {error.job_id}. Cancel it or wait until it has ended.",
+            param="file_id", code="file_in_use",
+        ) from error  # fmt: skip
+    return Deleted(id=file_id, object="file")
+
+
+@routes.get(
+    "/files/{file_id}/content", scope="read", errors=(404,), response_class=Response,
+    responses={200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}},
+)  # fmt: skip
+def content(file_id: Id, who: Caller, services: Serving) -> Response:
+    """A file's bytes."""
+    try:
+        found, file = services.files.read(who, file_id)
+    except NoFileError as error:
+        raise no_such_file(file_id) from error
+    return StreamingResponse(
+        _pieces(file), media_type="application/octet-stream", headers={"content-length": str(found.bytes)}
+    )
+
+
+def wire(file: Stored) -> File:
+    """A file as clients read it."""
+    expires = None if file.expires_at is None else int(file.expires_at)
+    return File(
+        id=file.id, bytes=file.bytes, created_at=int(file.created_at), filename=file.filename, purpose=file.purpose,
+        status=file.status, expires_at=expires, status_details=file.status_details,
+    )  # fmt: skip
+
+
+def pieces_of(request: Request) -> Iterator[bytes]:
+    """A body piece by piece, for a route that runs in a thread of its own. ClientDisconnect; ApiError 408, 413."""
+    stream = request.stream()
+
+    async def pull() -> bytes | None:
+        return await anext(stream, None)
+
+    while (piece := anyio.from_thread.run(pull)) is not None:
+        if piece:
+            yield piece
+
+
+def put(services: Services, part: Part, limit: int) -> Blob:
+    """A part's bytes among the blobs. ApiError 413."""
+    try:
+        return services.store.blobs.put(part.content, limit=limit)
+    except TooLargeError as error:
+        raise too_large(limit) from error
+
+
+def require_jsonl(file: BinaryIO) -> None:
+    """ApiError 400 unless each line is a JSON object, and there is one."""
+    number = 0
+    while line := file.readline(_LONGEST_LINE + 1):
+        number += 1
+        if len(line) > _LONGEST_LINE:
+            raise invalid(f"{NOT_JSONL} Line {number} is longer than {_LONGEST_LINE} bytes.")
+        if not line.strip():
+            continue
+        try:
+            row = orjson.loads(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
+        except orjson.JSONDecodeError as error:
+            hint = line[:40].decode("utf-8", "replace").strip()
+            raise invalid(
+                f'{NOT_JSONL} Line {number} is not valid JSON (HINT: line starts with: "{hint}...").'
+            ) from error
+        if not isinstance(row, dict):
+            hint = line[:40].decode("utf-8", "replace").strip()
+            raise invalid(f'{NOT_JSONL} Line {number} is not a dictionary (HINT: line starts with: "{hint}...").')
+    if number == 0:
+        raise invalid(f"{NOT_JSONL} The file is empty.")
+
+
+@dataclass
+class _Got:
+    """What a form held."""
+
+    fields: dict[str, str]
+    filename: str = ""
+    blob: Blob | None = None
+
+
+def _received(request: Request, services: Services) -> _Got:
+    """Read the form to its end; the file is stored by then, and removed where the form turns out wrong."""
+    got = _Got({})
+    try:
+        for part in Form(pieces_of(request), request.headers.get("content-type")):
+            if part.name in got.fields or (part.name == "file" and got.blob):
+                raise twice(part.name)
+            if part.name == "file":
+                if part.filename is None:
+                    raise invalid("'file' must be sent as a file.", "file", "invalid_type")
+                got.filename = part.filename or "upload"
+                got.blob = put(services, part, services.settings.limits.file_bytes)
+            else:
+                got.fields[part.name] = part.text()
+    except BaseException:
+        if got.blob:
+            services.store.blobs.delete(got.blob.name)
+        raise
+    return got
+
+
+def _add(services: Services, who: Identity, got: _Got) -> Stored:
+    fields = dict(got.fields)
+    purpose = fields.pop("purpose", None)
+    anchor, seconds = fields.pop("expires_after[anchor]", None), fields.pop("expires_after[seconds]", None)
+    if fields:
+        name = next(iter(fields))
+        raise invalid(f"Unknown parameter: '{name}'.", name, "unknown_parameter")
+    if got.blob is None:
+        raise invalid("Missing required parameter: 'file'.", "file", "missing_required_parameter")
+    if purpose is None:
+        raise invalid("Missing required parameter: 'purpose'.", "purpose", "missing_required_parameter")
+    if purpose not in get_args(Purpose):
+        raise invalid(
+            f"'{purpose[:80]}' is not one of {list(get_args(Purpose))} - 'purpose'", "purpose", "invalid_value"
+        )
+    if purpose in ("fine-tune", "batch"):
+        with services.store.blobs.open(got.blob.name) as file:
+            require_jsonl(file)
+    return stored(
+        services.files, who, got.blob, got.filename[:1_024], purpose, _expiry(anchor, seconds),
+        services.settings.limits.project_bytes,
+    )  # fmt: skip
+
+
+def stored(
+    files: Files, who: Identity, blob: Blob, filename: str, purpose: str, expires: int | None, most: int
+) -> Stored:
+    """The file's record. ApiError 400 when the project holds too much."""
+    try:
+        return files.add(who, blob, filename=filename, purpose=purpose, expires_seconds=expires, most=most)
+    except NoRoomError as error:
+        raise no_room(most) from error
+
+
+def no_room(most: int) -> ApiError:
+    """400: the project's files are as large as they may be."""
+    return invalid(f"The files of this project may hold {most} bytes together.", "file", "storage_quota_exceeded")
+
+
+def _expiry(anchor: str | None, seconds: str | None) -> int | None:
+    if anchor is None and seconds is None:
+        return None
+    if anchor != "created_at":
+        raise invalid("expires_after[anchor] must be 'created_at'.", "expires_after.anchor", "invalid_value")
+    if (
+        seconds is None
+        or len(seconds) > 9
+        or not seconds.isascii()
+        or not seconds.isdigit()
+        or not SHORTEST <= int(seconds) <= LONGEST
+    ):
+        raise invalid(
+            f"expires_after[seconds] must be an integer from {SHORTEST} to {LONGEST}.", "expires_after.seconds",
+            "invalid_value",
+        )  # fmt: skip
+    return int(seconds)
+
+
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    with file:
+        while piece := file.read(PIECE):
+            yield piece

@@ -1,0 +1,78 @@
+"""What the routes work with: the records, the queue, the limits. One of each for an app."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from ..governance import audit
+from ..governance.keys import Keys
+from ..jobs.queue import Queue
+from ..store.database import Store
+from .errors import ApiError
+from .meters import Meters
+from .rates import Rates
+from .records.files import Files
+from .records.models import Models
+from .records.repeats import Repeats
+from .records.uploads import Uploads
+from .settings import Settings
+
+
+@dataclass
+class Services:
+    """Opened once, shared by all requests; each part may be used by several threads."""
+
+    settings: Settings
+    store: Store
+    keys: Keys
+    queue: Queue
+    files: Files
+    uploads: Uploads
+    models: Models
+    repeats: Repeats
+    rates: Rates
+    meters: Meters = field(default_factory=Meters)
+
+    @staticmethod
+    def open(settings: Settings) -> Services:
+        """Over the database and the folder that the settings name. The schema is brought up to date."""
+        store = Store.open(settings.database, settings.home)
+        files, limits = Files(store), settings.limits
+        return Services(
+            settings, store, Keys(store), Queue(store, audit.record), files, Uploads(store, files),
+            Models(store, settings), Repeats(store), Rates(limits.requests_per_minute, limits.tokens_per_minute),
+        )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        self._receiving = threading.BoundedSemaphore(self.settings.limits.uploads_at_once)
+
+    @contextmanager
+    def receiving(self) -> Iterator[None]:
+        """One of the few files that may be received at a time. ApiError 429 when there are too many."""
+        if not self._receiving.acquire(blocking=False):
+            raise ApiError(
+                429, "Too many files are being uploaded at once.", code="too_many_uploads",
+                headers={"retry-after": "1"},
+            )  # fmt: skip
+        try:
+            yield
+        finally:
+            self._receiving.release()
+
+    def worker_alive(self) -> bool:
+        """Whether a worker has been seen lately. GoneError when the database does not answer."""
+        self.store.check()
+        return True
+
+    def tidy(self) -> None:
+        """Remove what has expired."""
+        self.files.expire()
+        self.uploads.expire()
+        self.repeats.forget()
+
+    def close(self) -> None:
+        """Give the database back."""
+        self.store.close()
