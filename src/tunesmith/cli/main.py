@@ -22,7 +22,7 @@ _EPILOG = (
 )
 _COMMANDS = (
     "demo", "init", "check", "run", "train", "evaluate", "compare", "runs", "report", "chat", "rate", "generate",
-    "index", "export", "methods", "advise", "doctor",
+    "index", "export", "methods", "advise", "doctor", "serve",
 )  # fmt: skip
 
 app = typer.Typer(

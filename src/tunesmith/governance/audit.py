@@ -64,17 +64,17 @@ def record(
     number, before = (head.number + 1, head.hash) if head else (1, _START)
     text = _canonical(detail)
     at = store.now(connection)
-    hash = _hash(before, _entry(number, at, actor, project_id, action, target, text))
+    digest = _hash(before, _entry(number, at, actor, project_id, action, target, text))
     connection.execute(
         insert(audit).values(
             number=number, at=at, actor=actor, project_id=project_id, action=action, target=target, detail=text,
-            hash=hash,
+            hash=digest,
         )
     )  # fmt: skip
     if head:
-        connection.execute(update(audit_head).values(number=number, hash=hash))
+        connection.execute(update(audit_head).values(number=number, hash=digest))
     else:
-        connection.execute(insert(audit_head).values(id=1, number=number, hash=hash))
+        connection.execute(insert(audit_head).values(id=1, number=number, hash=digest))
 
 
 def append(
@@ -100,19 +100,19 @@ def entries(store: Store, *, project_id: str | None = None, after: int = 0, limi
 def verify(store: Store) -> Verified:
     """Read the whole chain; the first entry that was edited, inserted, moved, or behind which some are missing."""
     with store.reading() as connection:
-        hash, number = _START, 0
+        before, number = _START, 0
         for row in _rows(connection):
             if row.number != number + 1:
-                return Verified(number, hash, number + 1, f"entry {number + 1} is missing")
+                return Verified(number, before, number + 1, f"entry {number + 1} is missing")
             text = _entry(row.number, row.at, row.actor, row.project_id, row.action, row.target, row.detail)
-            if _hash(hash, text) != row.hash:
-                return Verified(number, hash, row.number, f"entry {row.number} is not what was written")
-            hash, number = row.hash, row.number
+            if _hash(before, text) != row.hash:
+                return Verified(number, before, row.number, f"entry {row.number} is not what was written")
+            before, number = row.hash, row.number
         heads = connection.execute(select(audit_head)).all()
-    if len(heads) > 1 or (heads and (heads[0].number, heads[0].hash) != (number, hash)) or (number and not heads):
+    if len(heads) > 1 or (heads and (heads[0].number, heads[0].hash) != (number, before)) or (number and not heads):
         told = heads[0].number if heads else 0
-        return Verified(number, hash, number + 1, f"the log ends at entry {number}, and shall end at {told}")
-    return Verified(number, hash)
+        return Verified(number, before, number + 1, f"the log ends at entry {number}, and shall end at {told}")
+    return Verified(number, before)
 
 
 def _rows(connection: Connection) -> Iterator[Row[Any]]:

@@ -156,7 +156,7 @@ class Snapshot:
 
     step: int
     weights: str
-    """Folder of the adapter or model inside the run's folder."""
+    """Folder of the adapter or model, below the store's folder."""
     metrics: dict[str, float] = field(default_factory=dict)
 
 

@@ -58,7 +58,8 @@ class Queue:
             )  # fmt: skip
             self._record(
                 self._store, connection, actor=f"key:{new.key_id}", project_id=new.project_id, action="job.created",
-                target=id, detail={"model": new.model, "training_file": new.training_file, "method": new.method["type"]},
+                target=id,
+                detail={"model": new.model, "training_file": new.training_file, "method": new.method["type"]},
             )  # fmt: skip
             return records.job(connection.execute(select(jobs).where(jobs.c.id == id)).one())
 
@@ -145,7 +146,7 @@ class Queue:
         if project_id:
             query = query.where(jobs.c.project_id == project_id)
         with self._store.reading() as connection:
-            return {status: count for status, count in connection.execute(query)}
+            return {row[0]: row[1] for row in connection.execute(query)}
 
     def _page(
         self, query: Select[Any], table: Table, mine: ColumnElement[bool], after: str | None, limit: int

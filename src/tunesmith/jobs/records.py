@@ -39,9 +39,10 @@ def held(connection: Connection, job_id: str, project_id: str | None = None) -> 
     return job(row)
 
 
-def under(connection: Connection, lease: Lease) -> Job:
-    """The job of a lease, held. LeaseLostError when the lease is no longer the job's."""
-    row = connection.execute(select(jobs).where(jobs.c.id == lease.job_id).with_for_update()).first()
+def under(connection: Connection, lease: Lease, *, look: bool = False) -> Job:
+    """The job of a lease, held unless one only wants to look. LeaseLostError when the lease is no longer the job's."""
+    query = select(jobs).where(jobs.c.id == lease.job_id)
+    row = connection.execute(query if look else query.with_for_update()).first()
     if row is None or (row.fence, row.worker_id) != (lease.fence, lease.worker_id):
         raise LeaseLostError(f"the lease on job {lease.job_id} is lost", why="another has it, or it was cancelled")
     return job(row)

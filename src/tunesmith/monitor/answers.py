@@ -132,9 +132,13 @@ class Answers:
                 target=request_id, detail={},
             )  # fmt: skip
 
-    def tidy(self, project_id: str) -> None:
-        """Remove what is older, or more, than is kept."""
+    def tidy(self, project_id: str | None = None) -> None:
+        """Remove what is older, or more, than is kept; of a project, or of all."""
         with self._store.writing() as connection:
+            if project_id is None:
+                oldest = self._store.now(connection) - self.bounds.days * 86_400
+                connection.execute(delete(answers).where(~_rated(), answers.c.created_at < oldest))
+                return
             mine = (answers.c.project_id == project_id) & ~_rated()
             oldest = self._store.now(connection) - self.bounds.days * 86_400
             connection.execute(delete(answers).where(mine, answers.c.created_at < oldest))

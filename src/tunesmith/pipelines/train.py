@@ -64,7 +64,10 @@ def train(
         rates=bench.adapter.rates(),
     )
     trained = sum(parameter.numel() for parameter in plan.trainable.values())
-    outcome = Loop(plan).run(resume=resume)
+    loop = Loop(plan)
+    if world.main:
+        run.update(planned_steps=loop.total_steps)  # who watches the folder knows how far it is
+    outcome = loop.run(resume=resume)
     bench = _gathered(prepared, bench, world)
     if world.main:
         benches.save(bench, run)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, cast
 
 from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
@@ -19,16 +19,12 @@ _NO_KEY = (
 
 def serving(request: Request) -> Services:
     """The services of the app that a request came to."""
-    found = request.app.state.services
-    assert isinstance(found, Services)
-    return found
+    return cast(Services, request.app.state.services)
 
 
 def caller(request: Request) -> Identity:
     """Who was admitted."""
-    found = request.state.caller
-    assert isinstance(found, Identity)
-    return found
+    return cast(Identity, request.state.caller)
 
 
 Serving = Annotated[Services, Depends(serving)]
@@ -43,9 +39,10 @@ async def admit(request: Request, scopes: frozenset[str]) -> Identity:
     services = serving(request)
     who = await run_in_threadpool(_known, services, request.headers.get("authorization"))
     request.state.caller, request.state.scopes = who, scopes
-    if not scopes & set(who.scopes):
+    if not scopes & who.scopes:
+        needed = " or ".join(sorted(scopes))
         raise ApiError(
-            403, f"You have insufficient permissions for this operation. Missing scopes: {' or '.join(sorted(scopes))}.",
+            403, f"You have insufficient permissions for this operation. Missing scopes: {needed}.",
             code="missing_scope",
         )  # fmt: skip
     services.rates.request(who.key_id)

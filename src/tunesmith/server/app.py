@@ -2,25 +2,58 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
 
 from .. import __version__
+from ..core.errors import TunesmithError
 from . import errors, openapi
 from .body import BodyLimit
 from .hosts import Hosts
-from .routes import files, health, models
+from .routes import (
+    chat,
+    completions,
+    embeddings,
+    feedback,
+    files,
+    fine_tuning,
+    health,
+    models,
+    responses,
+    tunesmith,
+    uploads,
+)
 from .routing import Routes, require_scopes
 from .services import Services
 from .settings import Settings
 from .trace import Trace
 
-ROUTES: tuple[Routes, ...] = (health.routes, files.routes, models.routes)
+ROUTES: tuple[Routes, ...] = (
+    health.routes,
+    files.routes,
+    uploads.routes,
+    fine_tuning.routes,
+    models.routes,
+    tunesmith.routes,
+    chat.routes,
+    completions.routes,
+    embeddings.routes,
+    responses.routes,
+    feedback.routes,
+)
 """All routers of the server."""
 
 _ABOUT = "Fine-tuning and serving of language models. Existing clients of the hosted API need a base URL and a key."
+
+
+_TIDY_SECONDS = 60.0
+
+log = logging.getLogger("tunesmith.server")
 
 
 def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
@@ -32,8 +65,9 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def living(app: FastAPI) -> AsyncIterator[None]:
+        tidying = asyncio.create_task(_tidy(services))
         yield
-        services.close()
+        tidying.cancel()
 
     app = FastAPI(
         title="Tunesmith", version=__version__, description=_ABOUT, lifespan=living, redirect_slashes=False,
@@ -53,3 +87,13 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
     app.add_middleware(Hosts, names=settings.hosts, origins=settings.origins)
     app.add_middleware(Trace, organization=settings.organization, observe=services.meters.observe)
     return app
+
+
+async def _tidy(services: Services) -> None:
+    """Remove what has expired, now and every minute."""
+    while True:
+        try:
+            await run_in_threadpool(services.tidy)
+        except (TunesmithError, OSError):
+            log.exception("cannot remove what has expired; trying again")
+        await asyncio.sleep(_TIDY_SECONDS)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -140,24 +140,21 @@ def _shown(value: Any) -> str:
 
 
 async def _api_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ApiError)
-    return error.response()
+    return cast(ApiError, error).response()
 
 
 async def _validation(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    return from_validation(error.errors()).response()
+    return from_validation(cast(RequestValidationError, error).errors()).response()
 
 
 async def _http(request: Request, error: Exception) -> Response:
     """Starlette's own: an unknown path, a method that a path does not have."""
-    assert isinstance(error, HTTPException)
-    path = request.scope["path"]
-    if error.status_code == 404:
+    failed, path = cast(HTTPException, error), request.scope["path"]
+    if failed.status_code == 404:
         message = f"Invalid URL ({request.method} {path})"
-    elif error.status_code == 405:
+    elif failed.status_code == 405:
         message = f"Not allowed to {request.method} on {path}."
     else:
-        message = str(error.detail)
-    code = "unknown_url" if error.status_code == 404 else None
-    return ApiError(error.status_code, message, code=code, headers=error.headers).response()
+        message = str(failed.detail)
+    code = "unknown_url" if failed.status_code == 404 else None
+    return ApiError(failed.status_code, message, code=code, headers=failed.headers).response()

@@ -13,6 +13,8 @@ from pydantic import Field, ValidationError, field_validator
 from ..core.errors import ContentError, nearest
 from ..core.spec import Spec
 from ..store.database import home
+from .engine import AnsweringSettings
+from .keeping import Keeping
 
 FILE = "server.yaml"
 _PREFIX = "TUNESMITH_SERVER_"
@@ -21,25 +23,25 @@ _PREFIX = "TUNESMITH_SERVER_"
 class Limits(Spec):
     """What one request, one key and the whole server may take."""
 
-    file_bytes: int = Field(512 * 2**20, gt=0)
+    file_bytes: int = Field(default=512 * 2**20, gt=0)
     """Largest file, and the largest sum of an upload's parts that is made into one."""
-    part_bytes: int = Field(64 * 2**20, gt=0)
+    part_bytes: int = Field(default=64 * 2**20, gt=0)
     """Largest part of an upload."""
-    upload_bytes: int = Field(8 * 2**30, gt=0)
+    upload_bytes: int = Field(default=8 * 2**30, gt=0)
     """Largest size that an upload may declare."""
-    body_bytes: int = Field(16 * 2**20, gt=0)
+    body_bytes: int = Field(default=16 * 2**20, gt=0)
     """Largest body of every other request."""
-    project_bytes: int = Field(2_500 * 10**9, gt=0)
+    project_bytes: int = Field(default=2_500 * 10**9, gt=0)
     """What a project's files may hold together."""
-    uploads_at_once: int = Field(16, gt=0)
+    uploads_at_once: int = Field(default=16, gt=0)
     """Files and parts that are received at the same time; more are told to come again."""
-    seconds_between_pieces: float = Field(60, gt=0)
+    seconds_between_pieces: float = Field(default=60, gt=0)
     """How long a body may stand still before its request is given up."""
-    requests_per_minute: int = Field(60_000, gt=0)
+    requests_per_minute: int = Field(default=60_000, gt=0)
     """Of one key."""
-    tokens_per_minute: int = Field(10_000_000, gt=0)
+    tokens_per_minute: int = Field(default=10_000_000, gt=0)
     """Prompt and answer tokens of one key."""
-    unfinished_jobs: int = Field(1_000, gt=0)
+    unfinished_jobs: int = Field(default=1_000, gt=0)
     """Fine-tuning jobs of one key that may be queued or running at once."""
 
 
@@ -50,9 +52,9 @@ class Settings(Spec):
     """The folder that holds all state, uploaded files and jobs among it; TUNESMITH_HOME."""
     database: str | None = None
     """A database's URL; None is SQLite in `home`."""
-    organization: str = Field("personal", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
+    organization: str = Field(default="personal", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
     """Stands in the names of fine-tuned models: `ft:<base>:<organization>:<suffix>:<id>`."""
-    aliases: dict[str, str] = {}
+    aliases: dict[str, str] = Field(default={})
     """Other names of bases, so that scripts need no new ones: `gpt-4o-mini-2024-07-18: bundled/tunesmith-8m`."""
     bases: tuple[str, ...] = ()
     """Bases that may be tuned and served beside the bundled ones: local folders or hub ids."""
@@ -64,6 +66,10 @@ class Settings(Spec):
     """Origins whose pages may send requests: `https://tools.example`."""
     limits: Limits = Limits()
     """Sizes and rates."""
+    answering: AnsweringSettings = AnsweringSettings()
+    """What the answering service takes on."""
+    keep: Keeping = Keeping()
+    """What stays of questions and answers."""
 
     @field_validator("aliases")
     @classmethod

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, create_engine, event, func, insert, literal, select, text
+from sqlalchemy import Connection, create_engine, event, func, literal, select, text
 from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.pool import QueuePool
@@ -60,10 +60,6 @@ class Store:
         engine = _engine(url)
         with reachable(url):
             schema.upgrade(engine)
-            with engine.begin() as connection:
-                present = set(connection.execute(select(tables.locks.c.name)).scalars())
-                for name in set(tables.LOCKS) - present:
-                    connection.execute(insert(tables.locks).values(name=name))
         return Store(engine, folder, blobs or FolderBlobs(folder / "blobs"), clock)
 
     @property
@@ -75,7 +71,7 @@ class Store:
     def writing(self) -> Iterator[Connection]:
         """A transaction that may write. GoneError when the database does not answer."""
         with reachable(str(self.engine.url)), self.engine.connect() as connection:
-            connection = connection.execution_options(writes=True)
+            connection.execution_options(writes=True)
             with connection.begin():
                 yield connection
 

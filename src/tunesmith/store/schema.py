@@ -8,12 +8,14 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select
 from sqlalchemy.engine import Engine
 
 from ..core.errors import ConflictError
 
 _SCRIPTS = Path(__file__).parent / "migrations"
+_LOCK = 0x74756E65
+"""What programs that start together wait for, so that one of them alone migrates."""
 
 
 def config(connection: Connection | None = None) -> Config:
@@ -26,9 +28,7 @@ def config(connection: Connection | None = None) -> Config:
 
 def newest() -> str:
     """The version that this program needs."""
-    head = ScriptDirectory.from_config(config()).get_current_head()
-    assert head is not None
-    return head
+    return str(ScriptDirectory.from_config(config()).get_current_head())
 
 
 def current(engine: Engine) -> str | None:
@@ -49,6 +49,8 @@ def upgrade(engine: Engine, to: str = "head") -> None:
     if have == newest() and to == "head":
         return
     with engine.connect() as connection:
-        connection = connection.execution_options(writes=True)
+        connection.execution_options(writes=True)
         with connection.begin():
+            if connection.dialect.name == "postgresql":  # SQLite's write lock is held already
+                connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
             command.upgrade(config(connection), to)

@@ -209,7 +209,7 @@ models = Table(
     Column("verdict", _JSON),
     _one_of("kind", ("final", "checkpoint")),
 )  # fmt: skip
-"""`run` is a run's folder below the storage, `weights` the adapter's or model's folder in it."""
+"""`run` is the run's folder and `weights` the adapter's or model's, both below the store's folder."""
 
 job_checkpoints = Table(
     "job_checkpoints", metadata,
@@ -256,8 +256,6 @@ turns = Table(
 
 locks = Table("locks", metadata, Column("name", String(20), primary_key=True))
 """Rows to hold while one writes what only one may: `claim`, `audit`. SQLite has one writer anyway."""
-
-LOCKS = ("claim", "audit")
 
 audit = Table(
     "audit", metadata,

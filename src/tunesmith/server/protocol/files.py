@@ -24,7 +24,8 @@ class File(Reply):
     created_at: int
     filename: str
     purpose: str
-    status: Literal["uploaded", "processed", "error"] = "processed"
+    status: str
+    """uploaded, processed or error; clients wait until it is one of the last two."""
     expires_at: int | None = None
     status_details: str | None = None
 
@@ -50,7 +51,7 @@ class CompleteRequest(Ask):
     """The parts in their order, and perhaps the MD5 of the whole in hex or base64."""
 
     part_ids: list[Text] = Field(max_length=10_000)
-    md5: Text | None = Field(None, max_length=64)
+    md5: Text | None = Field(default=None, max_length=64)
 
 
 class Upload(Reply):
@@ -62,7 +63,8 @@ class Upload(Reply):
     created_at: int
     filename: str
     purpose: str
-    status: Literal["pending", "completed", "cancelled", "expired"]
+    status: str
+    """pending, completed, cancelled or expired."""
     expires_at: int
     file: File | None = None
 

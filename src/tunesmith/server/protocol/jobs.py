@@ -118,9 +118,9 @@ class JobRequest(Ask):
     model: Name
     training_file: Name
     validation_file: Name | None = None
-    suffix: Text | None = Field(None, min_length=1, max_length=64)
-    seed: int | None = Field(None, ge=0, le=2_147_483_647)
-    integrations: list[Integration] | None = Field(None, max_length=5)
+    suffix: Text | None = Field(default=None, min_length=1, max_length=64)
+    seed: int | None = Field(default=None, ge=0, le=2_147_483_647)
+    integrations: list[Integration] | None = Field(default=None, max_length=5)
     metadata: Metadata | None = None
     method: Method | None = None
     hyperparameters: Hyperparameters | None = None

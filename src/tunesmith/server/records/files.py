@@ -14,11 +14,12 @@ from ...core import ids
 from ...core.errors import ConflictError, MissingError
 from ...governance import audit
 from ...governance.keys import Identity
-from ...jobs.states import FINAL
 from ...store.blobs import Blob
 from ...store.database import Store
 from ...store.tables import files, jobs
 
+_READING = "validating_files"
+"""The status in which a job reads its files."""
 _REMEMBERED = 10_000
 """Deleted files whose place in the list is still known: clients delete what they list, and ask on from there."""
 
@@ -46,7 +47,7 @@ class NoFileError(MissingError):
 
 
 class InUseError(ConflictError):
-    """A job that has not ended needs the file."""
+    """A job reads the file."""
 
     def __init__(self, id: str, job_id: str):
         super().__init__(f"file {id} is used by job {job_id}")
@@ -131,11 +132,14 @@ class Files:
         return [_stored(row) for row in rows[:limit]], len(rows) > limit
 
     def delete(self, who: Identity, id: str) -> Stored:
-        """Remove a file, then its bytes. NoFileError; InUseError while a job needs it."""
+        """Remove a file, then its bytes. NoFileError; InUseError while a job validates it.
+
+        From then on a job has rows of its own.
+        """
         with self._store.writing() as connection:
             found = self.held(connection, who.project_id, id)
             uses = or_(jobs.c.training_file == id, jobs.c.validation_file == id)
-            user = connection.execute(select(jobs.c.id).where(uses, jobs.c.status.not_in(sorted(FINAL)))).scalar()
+            user = connection.execute(select(jobs.c.id).where(uses, jobs.c.status == _READING)).scalar()
             if user is not None:
                 raise InUseError(id, user)
             connection.execute(delete(files).where(files.c.id == id))
@@ -163,10 +167,10 @@ class Files:
             raise NoFileError(f"there is no file {id}") from error
 
     def expire(self) -> Sequence[str]:
-        """Remove the files whose time is over, and that no unfinished job needs; their ids."""
+        """Remove the files whose time is over, and that no job reads; their ids."""
         in_use = select(jobs.c.id).where(
             or_(jobs.c.training_file == files.c.id, jobs.c.validation_file == files.c.id),
-            jobs.c.status.not_in(sorted(FINAL)),
+            jobs.c.status == _READING,
         )
         with self._store.writing() as connection:
             over = and_(files.c.expires_at <= self._store.now(connection), ~in_use.exists())

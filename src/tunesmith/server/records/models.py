@@ -68,7 +68,7 @@ class Models:
         named = {name: name for name in (*bundled_names(), *self._settings.bases)}
         return named | self._settings.aliases
 
-    def list(self, project_id: str) -> list[Served]:
+    def visible(self, project_id: str) -> list[Served]:
         """All that the project may ask, tuned ones newest first."""
         with self._store.reading() as connection:
             rows = connection.execute(
@@ -107,9 +107,7 @@ class Models:
                 target=name, detail={"job": row.job_id},
             )  # fmt: skip
         if not kept:
-            weights = self._tuned(row).weights
-            assert weights is not None
-            discard(weights)
+            discard(self._store.folder / row.run / row.weights)
 
     def grants(
         self, project_id: str, name: str, *, after: str | None, limit: int, newest_first: bool, of: str | None
@@ -136,16 +134,17 @@ class Models:
         All of them or none. A right that is there already is given back as it is.
         """
         self._require_own(who.project_id, name)
-        table, made = checkpoint_permissions, []
+        table = checkpoint_permissions
+        made: list[Grant] = []
         with self._store.writing() as connection:
-            for project_id in dict.fromkeys(project_ids):
-                if connection.execute(select(projects.c.id).where(projects.c.id == project_id)).first() is None:
-                    raise MissingError(f"there is no project '{project_id}'")
-                same = (table.c.model == name) & (table.c.project_id == project_id)
+            for other in dict.fromkeys(project_ids):
+                if connection.execute(select(projects.c.id).where(projects.c.id == other)).first() is None:
+                    raise MissingError(f"there is no project '{other}'")
+                same = (table.c.model == name) & (table.c.project_id == other)
                 if connection.execute(select(table.c.id).where(same)).first() is None:
                     id, now = ids.record_id("cp_"), self._store.now(connection)
-                    connection.execute(insert(table).values(id=id, model=name, project_id=project_id, created_at=now))
-                    self._note(connection, who, "permission.created", name, project_id)
+                    connection.execute(insert(table).values(id=id, model=name, project_id=other, created_at=now))
+                    self._note(connection, who, "permission.created", name, other)
                 made.append(Grant(*connection.execute(select(table).where(same)).one()))
         return made
 

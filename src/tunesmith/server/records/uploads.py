@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 from sqlalchemy import Connection, Row, Select, delete, insert, select, update
 
@@ -113,12 +113,14 @@ class Uploads:
         return part_id, now
 
     def complete(
-        self, who: Identity, id: str, part_ids: Sequence[str], md5: str | None, most: int | None
-    ) -> tuple[Pending, Stored]:
+        self, who: Identity, id: str, part_ids: Sequence[str], md5: str | None, most: int | None,
+        judge: Callable[[Pending, BinaryIO], None],
+    ) -> tuple[Pending, Stored]:  # fmt: skip
         """One file of the parts in this order. NoUploadError, ClosedError, WrongPartsError, NoRoomError.
 
-        The bytes are put together before the transaction that makes them a file; a second caller who did the same is
-        told there that the upload is closed.
+        `judge` raises where the bytes are not what they shall be; the upload stays open then. The bytes are put
+        together before the transaction that makes them a file; a second caller who did the same is told there that
+        the upload is closed.
         """
         found, parts = self.require_open(who.project_id, id), self._parts(id)
         chosen = _chosen(found, part_ids, parts)
@@ -127,6 +129,8 @@ class Uploads:
         try:
             if md5 is not None and md5 not in (digest.hexdigest(), base64.b64encode(digest.digest()).decode()):
                 raise WrongPartsError(f"the MD5 of the parts is {digest.hexdigest()}, not '{md5}'", "md5")
+            with self._store.blobs.open(blob.name) as file:
+                judge(found, file)
             with self._store.writing() as connection:
                 self._open(connection, who.project_id, id)
                 made = self._files.added(

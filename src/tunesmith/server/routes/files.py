@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, BinaryIO, get_args
@@ -26,6 +27,8 @@ from ..services import Services
 routes = Routes(prefix="/v1", tags=["files"])
 
 NOT_JSONL = "Expected file to have JSONL format, where every line is a valid JSON dictionary."
+JSONL_PURPOSES = ("fine-tune", "batch")
+RESULTS = "fine-tune-results"
 _LONGEST_LINE = 32 * 2**20
 _FORM: dict[str, Any] = {
     "requestBody": {
@@ -54,7 +57,7 @@ def create(request: Request, who: Caller, services: Serving) -> File:
     with services.receiving():
         got = _received(request, services)
     try:
-        return wire(_add(services, who, got))
+        return wire(_add(services, who, got), services)
     except BaseException:
         if got.blob:
             services.store.blobs.delete(got.blob.name)
@@ -70,29 +73,29 @@ def list_files(
     found, more = services.files.list(
         who.project_id, purpose=purpose, after=after, limit=limit, newest_first=order == "desc"
     )
-    return ended([wire(file) for file in found], [file.id for file in found], more)
+    return ended([wire(file, services) for file in found], [file.id for file in found], more)
 
 
 @routes.get("/files/{file_id}", scope="read", errors=(404,))
 def retrieve(file_id: Id, who: Caller, services: Serving) -> File:
     """A file, without its bytes."""
     try:
-        return wire(services.files.get(who.project_id, file_id))
+        return wire(services.files.get(who.project_id, file_id), services)
     except NoFileError as error:
         raise no_such_file(file_id) from error
 
 
 @routes.delete("/files/{file_id}", scope="train", errors=(404, 409))
 def delete(file_id: Id, who: Caller, services: Serving) -> Deleted:
-    """Remove a file and its bytes; 409 while a job that has not ended needs it."""
+    """Remove a file and its bytes; 409 while a job validates it."""
     try:
         services.files.delete(who, file_id)
     except NoFileError as error:
         raise no_such_file(file_id) from error
     except InUseError as error:
         raise ApiError(
-            409, f"File {file_id} is used by fine-tuning job {error.job_id}. Cancel it or wait until it has ended.",
-            param="file_id", code="file_in_use",
+            409, f"File {file_id} is just being validated for fine-tuning job {error.job_id}. Try again in a moment.",
+            param="file_id", code="file_in_use", headers={"retry-after": "1"},
         ) from error  # fmt: skip
     return Deleted(id=file_id, object="file")
 
@@ -107,16 +110,17 @@ def content(file_id: Id, who: Caller, services: Serving) -> Response:
         found, file = services.files.read(who, file_id)
     except NoFileError as error:
         raise no_such_file(file_id) from error
-    return StreamingResponse(
-        _pieces(file), media_type="application/octet-stream", headers={"content-length": str(found.bytes)}
-    )
+    length = {"content-length": str(_sent_bytes(found, services))}
+    sent = _encoded(file) if _is_encoded(found, services) else pieces(file)
+    return StreamingResponse(sent, media_type="application/octet-stream", headers=length)
 
 
-def wire(file: Stored) -> File:
+def wire(file: Stored, services: Services) -> File:
     """A file as clients read it."""
     expires = None if file.expires_at is None else int(file.expires_at)
     return File(
-        id=file.id, bytes=file.bytes, created_at=int(file.created_at), filename=file.filename, purpose=file.purpose,
+        id=file.id, bytes=_sent_bytes(file, services), created_at=int(file.created_at), filename=file.filename,
+        purpose=file.purpose,
         status=file.status, expires_at=expires, status_details=file.status_details,
     )  # fmt: skip
 
@@ -209,7 +213,7 @@ def _add(services: Services, who: Identity, got: _Got) -> Stored:
         raise invalid(
             f"'{purpose[:80]}' is not one of {list(get_args(Purpose))} - 'purpose'", "purpose", "invalid_value"
         )
-    if purpose in ("fine-tune", "batch"):
+    if purpose in JSONL_PURPOSES:
         with services.store.blobs.open(got.blob.name) as file:
             require_jsonl(file)
     return stored(
@@ -252,7 +256,23 @@ def _expiry(anchor: str | None, seconds: str | None) -> int | None:
     return int(seconds)
 
 
-def _pieces(file: BinaryIO) -> Iterator[bytes]:
+def _is_encoded(file: Stored, services: Services) -> bool:
+    """Whether the file is a job's result that is sent as the live service does: the CSV in base64."""
+    return file.purpose == RESULTS and services.settings.result_csv == "base64"
+
+
+def _sent_bytes(file: Stored, services: Services) -> int:
+    return (file.bytes + 2) // 3 * 4 if _is_encoded(file, services) else file.bytes
+
+
+def _encoded(file: BinaryIO) -> Iterator[bytes]:
+    with file:
+        while piece := file.read(3 * PIECE):  # whole groups of three, so that the pieces make one text
+            yield base64.b64encode(piece)
+
+
+def pieces(file: BinaryIO) -> Iterator[bytes]:
+    """An open file piece by piece; closed at its end."""
     with file:
         while piece := file.read(PIECE):
             yield piece

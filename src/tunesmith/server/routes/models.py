@@ -15,7 +15,7 @@ routes = Routes(prefix="/v1", tags=["models"])
 @routes.get("/models", scope="read|infer")
 def list_models(who: Caller, services: Serving) -> Models:
     """Bases, their aliases, and the project's tuned models."""
-    return Models(data=[wire(model, who.organization) for model in services.models.list(who.project_id)])
+    return Models(data=[wire(model, who.organization) for model in services.models.visible(who.project_id)])
 
 
 @routes.get("/models/{model:path}", scope="read|infer", errors=(404,))

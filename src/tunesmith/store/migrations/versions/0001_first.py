@@ -21,6 +21,8 @@ def upgrade() -> None:
     _part_8()
     _part_9()
     _part_10()
+    names = sa.table("locks", sa.column("name", sa.String))
+    op.bulk_insert(names, [{"name": "claim"}, {"name": "audit"}])
 
 
 def _part_1() -> None:
