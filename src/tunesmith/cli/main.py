@@ -12,7 +12,7 @@ import typer
 
 from .. import __version__
 from ..core.errors import MissingError, OutputError, TunesmithError
-from . import data, import_
+from . import audit, data, import_, jobs, keys
 from .console import State, err, show_error
 from .processes import leave
 
@@ -22,7 +22,7 @@ _EPILOG = (
 )
 _COMMANDS = (
     "demo", "init", "check", "run", "train", "evaluate", "compare", "runs", "report", "chat", "rate", "generate",
-    "index", "export", "methods", "advise", "doctor", "serve",
+    "index", "export", "methods", "advise", "doctor", "serve", "worker",
 )  # fmt: skip
 
 app = typer.Typer(
@@ -56,6 +56,9 @@ for _name in _COMMANDS:
     app.command(_name)(import_module(f".{_name}", __package__).command)
 app.add_typer(data.app, name="data")
 app.add_typer(import_.app, name="import")
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(keys.app, name="keys")
+app.add_typer(audit.app, name="audit")
 
 
 def main() -> None:

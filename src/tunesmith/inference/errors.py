@@ -1,11 +1,11 @@
 """Why a request is not answered. Loads no torch.
 
-    TunesmithError
-    ├── BusyError         the queue is full: come back later
-    ├── ClosedError       the service has ended
-    └── ContentError
-        └── AskError      the request itself cannot be answered
-            └── TooLongError  its prompt has more tokens than the model, or the service, takes
+TunesmithError
+├── BusyError         the queue is full: come back later
+├── ClosedError       the service has ended
+└── ContentError
+    └── AskError      the request itself cannot be answered
+        └── TooLongError  its prompt has more tokens than the model, or the service, takes
 """
 
 from __future__ import annotations

@@ -261,7 +261,7 @@ class Leases:
         connection.execute(
             insert(models).values(
                 name=name, project_id=found.project_id, job_id=found.id, kind="checkpoint" if ending else "final",
-                step=taken.step, base=found.base, run=run, weights=taken.weights, created_at=now, verdict=verdict,
+                step=taken.step, base=taken.base, run=run, weights=taken.weights, created_at=now, verdict=verdict,
             )
         )  # fmt: skip
         connection.execute(

@@ -155,6 +155,8 @@ class Snapshot:
     """Weights of a step that can be asked as a model."""
 
     step: int
+    base: str
+    """The base that the weights belong to: a bundled name, a folder, a hub id."""
     weights: str
     """Folder of the adapter or model, below the store's folder."""
     metrics: dict[str, float] = field(default_factory=dict)

@@ -41,7 +41,9 @@ class Answerer:
         self._closed = False
         self._served: OrderedDict[Named, Served] = OrderedDict()
 
-    def submit(self, project_id: str, name: str, asks: Callable[[Served], Sequence[Ask]], params: Params) -> list[Handle]:
+    def submit(
+        self, project_id: str, name: str, asks: Callable[[Served], Sequence[Ask]], params: Params
+    ) -> list[Handle]:
         """Take all of a request's asks in, or none. ApiError."""
         with told(name, params):
             engine = self._engine_()

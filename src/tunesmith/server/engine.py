@@ -74,6 +74,4 @@ class AnsweringSettings(Spec):
         from ..inference.serve import Answering
         from ..pipelines.served import served_base, served_run
 
-        return Engine(
-            Answering(self.limits()), served_base, lambda run, name, weights: served_run(run, name, weights)
-        )
+        return Engine(Answering(self.limits()), served_base, lambda run, name, weights: served_run(run, name, weights))

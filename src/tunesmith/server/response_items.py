@@ -26,7 +26,11 @@ def turns(items: Sequence[Item]) -> list[Message]:
         elif isinstance(item, OutputItem):
             made.append(Message(role="tool", content=text_of(item.output), tool_call_id=item.call_id))
         else:
-            call = {"id": item.call_id, "type": "function", "function": {"name": item.name, "arguments": item.arguments}}
+            call = {
+                "id": item.call_id,
+                "type": "function",
+                "function": {"name": item.name, "arguments": item.arguments},
+            }
             last = made[-1] if made else None
             if last is None or last.role != "assistant":
                 made.append(Message(role="assistant", tool_calls=(call,)))

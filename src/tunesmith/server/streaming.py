@@ -16,7 +16,10 @@ log = logging.getLogger("tunesmith.server")
 
 DONE = b"data: [DONE]\n\n"
 STREAM: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "The answer, or a stream of it"}
+    200: {
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "description": "The answer, or a stream of it",
+    }
 }
 """For a route's description."""
 

@@ -46,7 +46,9 @@ async def _gone(request: Request) -> None:
 class UnderWay:
     """The asks of one request, in the hands of the answering service."""
 
-    def __init__(self, services: Services, who: Identity, name: str, params: Params, handles: Sequence[Handle], most: int):
+    def __init__(
+        self, services: Services, who: Identity, name: str, params: Params, handles: Sequence[Handle], most: int
+    ):
         self._services, self._who, self._name, self._params = services, who, name, params
         self._handles, self._most = handles, most
 

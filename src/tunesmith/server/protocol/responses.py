@@ -95,9 +95,7 @@ def _items(value: Any) -> Any:
     return [{"role": "user", "content": value}] if isinstance(value, str) else value
 
 
-Items = Annotated[
-    list[Item], Field(min_length=1), BeforeValidator(_items, json_schema_input_type=str | list[Item])
-]
+Items = Annotated[list[Item], Field(min_length=1), BeforeValidator(_items, json_schema_input_type=str | list[Item])]
 
 
 class FunctionTool(Ask):

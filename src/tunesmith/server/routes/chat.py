@@ -189,9 +189,7 @@ class Turn:
         return event(chunk, exclude_unset=True)
 
 
-def _part(
-    index: int, delta: Delta, logprobs: Logprobs | None = None, finish: Finish | None = None
-) -> ChunkChoice:
+def _part(index: int, delta: Delta, logprobs: Logprobs | None = None, finish: Finish | None = None) -> ChunkChoice:
     return ChunkChoice(index=index, delta=delta, logprobs=logprobs, finish_reason=finish)
 
 

@@ -102,9 +102,7 @@ async def input_items(
 class Answer:
     """One request: what it asks for, and how the answer is told."""
 
-    def __init__(
-        self, request: Request, asked: ResponseAsk, who: Identity, services: Services, before: Sequence[Kept]
-    ):
+    def __init__(self, request: Request, asked: ResponseAsk, who: Identity, services: Services, before: Sequence[Kept]):
         self._asked, self._who, self._services, self._before = asked, who, services, before
         self._request_id: str = request.state.request_id
         self._id = "resp_" + self._request_id.removeprefix("req_")
