@@ -96,6 +96,21 @@ class Several:
             self._at(layer).additions[name] = (down.float().to(device), scale * up.float().to(device))
         self.names.append(name)
 
+    def drop(self, name: str) -> None:
+        """Forget a loaded adapter. ConflictError for a merged model, ContentError for an unknown name."""
+        self._require_apart("drop an adapter")
+        if name not in self.names:
+            raise ContentError(f"no adapter '{name}' is loaded", mend=nearest(name, self.names))
+        self.names.remove(name)
+        self.use({other: weight for other, weight in self._weights.items() if other != name})
+        for layer in self._layers.values():
+            layer.additions.pop(name, None)
+
+    def stored_bytes(self, name: str) -> int:
+        """What a loaded adapter takes."""
+        pairs = [layer.additions[name] for layer in self._layers.values() if name in layer.additions]
+        return sum(tensor.numel() * tensor.element_size() for pair in pairs for tensor in pair)
+
     def use(self, wanted: str | Mapping[str, float] | None) -> None:
         """Switch on one adapter, a weighted sum ({a: 0.7, b: 0.3}), or none. ContentError for an unknown name."""
         self._require_apart("switch adapters")

@@ -3,6 +3,7 @@
 TunesmithError
 ├── BusyError         the queue is full: come back later
 ├── ClosedError       the service has ended
+├── NoRoomError       the model's weights do not fit beside what is in use
 └── ContentError
     └── AskError      the request itself cannot be answered
         └── TooLongError  its prompt has more tokens than the model, or the service, takes
@@ -19,6 +20,14 @@ class BusyError(TunesmithError):
 
 class ClosedError(TunesmithError):
     """The service ended before the answer did."""
+
+
+class NoRoomError(TunesmithError):
+    """No memory for a model's weights. `held`: whether there may be once the answers under way have ended."""
+
+    def __init__(self, what: str, *, held: bool = False, why: str | None = None, mend: str | None = None):
+        super().__init__(what, why=why, mend=mend)
+        self.held = held
 
 
 class AskError(ContentError):

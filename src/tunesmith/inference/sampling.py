@@ -20,7 +20,7 @@ class Sampling:
     frequency_penalty: float = 0.0
     """Taken from it as often as the answer holds the token."""
     logit_bias: Mapping[int, float] = field(default_factory=dict)
-    """Added to the logits of these tokens; -100 or less bans one, by any temperature."""
+    """Added to the logits of these tokens; -100 bans one in effect, 100 forces it."""
 
     @property
     def plain(self) -> bool:

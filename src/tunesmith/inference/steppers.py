@@ -40,7 +40,7 @@ class DecoderOnly:
 
     def __init__(self, model: Any, prompts: Sequence[Sequence[int]], pad_id: int):
         self._model = model
-        self._ids_BL, self._mask_BL = _padded(model, prompts, pad_id, left=True)
+        self._ids_BL, self._mask_BL = padded(model, prompts, pad_id, left=True)
         self._positions_BL = (self._mask_BL.cumsum(1) - 1).clamp(min=0)
         self._cache = DynamicCache(config=model.config)
         # The routers' loss is for training; and of one token behind a cache it cannot be taken.
@@ -71,7 +71,7 @@ class EncoderDecoder:
 
     def __init__(self, model: Any, prompts: Sequence[Sequence[int]], pad_id: int):
         self._model = model
-        ids_BS, self._mask_BS = _padded(model, prompts, pad_id, left=False)
+        ids_BS, self._mask_BS = padded(model, prompts, pad_id, left=False)
         self._read_BSD: Tensor = model.get_encoder()(input_ids=ids_BS, attention_mask=self._mask_BS)[0]
         self._ids_B1 = torch.full_like(ids_BS[:, :1], start_id(model))
         # Of the decoder's own config: a T5's says in `num_layers` how deep its encoder is.
@@ -96,7 +96,7 @@ class EncoderDecoder:
         self._ids_B1 = tokens_B.unsqueeze(1)
 
 
-def _padded(model: Any, prompts: Sequence[Sequence[int]], pad_id: int, *, left: bool) -> tuple[Tensor, Tensor]:
+def padded(model: Any, prompts: Sequence[Sequence[int]], pad_id: int, *, left: bool) -> tuple[Tensor, Tensor]:
     """(ids, attention mask), both [B, L], on the model's device."""
     longest = max(len(p) for p in prompts)
     ids, mask = [], []

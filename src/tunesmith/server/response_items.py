@@ -11,7 +11,7 @@ from ..inference.ask import Piece, ToolCall
 from .asks import call_id, wire_logprob
 from .protocol.asking import TokenLogprob
 from .protocol.response_replies import OutputCall, OutputMessage, OutputText, Status
-from .protocol.responses import CallItem, Item, MessageItem, OutputItem, text_of
+from .protocol.responses import Item, MessageItem, OutputItem, text_of
 
 Event = tuple[str, dict[str, Any]]
 """An event's type and what it tells."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -16,7 +16,6 @@ from ..governance.keys import Identity
 from ..inference.ask import Ask, Choice, Piece, Served
 from ..inference.handle import Handle
 from .answering import Params, refusal
-from .errors import ApiError
 from .services import Services
 
 T = TypeVar("T")

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
+from ...core.errors import TunesmithError
 from ..access import Caller, Serving
 from ..answering import refusal
 from ..errors import invalid
 from ..protocol.embeddings import Embedding, EmbeddingAsk, Embeddings, EmbeddingUsage
 from ..routing import Routes
 from ..underway import unless_gone
-from ...core.errors import TunesmithError
 
 routes = Routes(prefix="/v1", tags=["embeddings"])
 
