@@ -32,7 +32,8 @@ def sampling(
     """As the hosted API samples where nothing is said: temperature 1, and another seed each time."""
     return Sampling(
         max_tokens=max_tokens, temperature=1.0 if temperature is None else temperature,
-        top_p=1.0 if top_p is None else max(top_p, _NARROWEST), seed=secrets.randbelow(SEEDS) if seed is None else seed % SEEDS,
+        top_p=1.0 if top_p is None else max(top_p, _NARROWEST),
+        seed=secrets.randbelow(SEEDS) if seed is None else seed % SEEDS,
         presence_penalty=presence or 0.0, frequency_penalty=frequency or 0.0,
         logit_bias={int(token): value for token, value in (bias or {}).items()},
     )  # fmt: skip
@@ -98,8 +99,7 @@ def constraint(format: ResponseFormat | None) -> Constraint | None:
         return None
     if format.type == "json_object":
         return Constraint("json_object")
-    assert format.json_schema is not None
-    return Constraint("json_schema", format.json_schema.schema_)
+    return Constraint("json_schema", format.json_schema.schema_ if format.json_schema else {})
 
 
 def wire_logprob(told: Told) -> TokenLogprob:

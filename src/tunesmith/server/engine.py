@@ -47,19 +47,19 @@ class Engine:
 class AnsweringSettings(Spec):
     """What the answering service takes on."""
 
-    waiting: int = Field(256, gt=0)
+    waiting: int = Field(default=256, gt=0)
     """Answers that may wait at once; more are told to come again (429)."""
-    rows: int = Field(32, gt=0)
+    rows: int = Field(default=32, gt=0)
     """Answers that are written at once."""
-    batches: int = Field(4, gt=0)
+    batches: int = Field(default=4, gt=0)
     """Batches that are at work at once."""
-    prompt_tokens: int = Field(32_768, gt=0)
+    prompt_tokens: int = Field(default=32_768, gt=0)
     """Longest prompt; the model's own context may be shorter."""
-    answer_tokens: int = Field(8_192, gt=0)
+    answer_tokens: int = Field(default=8_192, gt=0)
     """Longest answer, and how long one may become that names no limit."""
-    answers: int = Field(128, gt=0)
+    answers: int = Field(default=128, gt=0)
     """Largest `n`."""
-    memory_bytes: int = Field(8 * 2**30, gt=0)
+    memory_bytes: int = Field(default=8 * 2**30, gt=0)
     """Of weights, bases and adapters together."""
 
     def limits(self) -> Limits:
@@ -74,4 +74,4 @@ class AnsweringSettings(Spec):
         from ..inference.serve import Answering
         from ..pipelines.served import served_base, served_run
 
-        return Engine(Answering(self.limits()), served_base, lambda run, name, weights: served_run(run, name, weights))
+        return Engine(Answering(self.limits()), served_base, served_run)

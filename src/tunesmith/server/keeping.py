@@ -17,13 +17,13 @@ class Keeping(Spec):
 
     answers: bool = False
     """Keep what every chat and completion asked and answered, so that feedback can name it."""
-    days: float = Field(30, gt=0)
+    days: float = Field(default=30, gt=0)
     """How long; answers with feedback stay as long as that."""
-    most: int = Field(10_000, gt=0)
+    most: int = Field(default=10_000, gt=0)
     """Answers of one project."""
-    bytes: int = Field(2**20, gt=0)
+    bytes: int = Field(default=2**20, gt=0)
     """Of one answer with what was asked; what is larger is answered and not kept."""
-    feedback: int = Field(100_000, gt=0)
+    feedback: int = Field(default=100_000, gt=0)
     """Pieces of feedback of one project."""
 
     def bounds(self) -> Bounds:

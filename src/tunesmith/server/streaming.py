@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import orjson
@@ -14,6 +14,8 @@ from .errors import ApiError
 
 log = logging.getLogger("tunesmith.server")
 
+Stream = AsyncGenerator[bytes, None]
+"""Events as they are sent."""
 DONE = b"data: [DONE]\n\n"
 STREAM: dict[int | str, dict[str, Any]] = {
     200: {
@@ -45,18 +47,18 @@ class EventStream(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncIterator[bytes], **options: Any):
+    def __init__(self, events: Stream, **options: Any):
         super().__init__(_guarded(events), **options)
 
 
-async def _guarded(events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _guarded(events: Stream) -> Stream:
     try:
         async for one in events:
             yield one
     except Exception as error:
         yield error_event(as_told(error))
     finally:
-        await events.aclose()  # type: ignore[attr-defined]
+        await events.aclose()
 
 
 def as_told(error: Exception) -> ApiError:

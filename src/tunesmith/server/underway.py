@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ from .services import Services
 T = TypeVar("T")
 Event = tuple[int, Piece]
 """A piece, and which of the request's asks it is of."""
+Events = AsyncGenerator[Event, None]
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
@@ -73,7 +74,7 @@ class UnderWay:
         finally:
             self.settle()
 
-    async def events(self, request: Request) -> AsyncIterator[Event]:
+    async def events(self, request: Request) -> Events:
         """Pieces as they come. The first one is waited for here, so that what prevents an answer is still told by a
         status; afterwards ApiError ends the iteration."""
         events = self._events()
@@ -84,7 +85,7 @@ class UnderWay:
             raise
         return _behind(first, events)
 
-    async def _events(self) -> AsyncIterator[Event]:
+    async def _events(self) -> Events:
         try:
             async with aclosing(_merged(self._handles)) as merged:
                 async for event in merged:
@@ -131,17 +132,17 @@ async def _next(events: AsyncIterator[Event]) -> Event | None:
     return await anext(events, None)
 
 
-async def _behind(first: Event | None, rest: AsyncIterator[Event]) -> AsyncIterator[Event]:
+async def _behind(first: Event | None, rest: Events) -> Events:
     try:
         if first is not None:
             yield first
             async for event in rest:
                 yield event
     finally:
-        await rest.aclose()  # type: ignore[attr-defined]
+        await rest.aclose()
 
 
-async def _merged(handles: Sequence[Handle]) -> AsyncIterator[Event]:
+async def _merged(handles: Sequence[Handle]) -> Events:
     """Pieces of several asks as they come."""
     if len(handles) == 1:
         async for piece in handles[0]:

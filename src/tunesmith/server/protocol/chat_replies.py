@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from .asking import TokenLogprob, Usage
 from .common import Reply
 
@@ -31,7 +33,7 @@ class ReplyMessage(Reply):
     role: Literal["assistant"] = "assistant"
     content: str | None
     refusal: None = None
-    annotations: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = Field(default_factory=list)
     tool_calls: list[ReplyCall] | None = None
 
 

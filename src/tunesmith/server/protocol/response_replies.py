@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from .asking import TokenLogprob
 from .common import Reply
 
@@ -15,8 +17,8 @@ class OutputText(Reply):
 
     type: Literal["output_text"] = "output_text"
     text: str
-    annotations: list[dict[str, Any]] = []
-    logprobs: list[TokenLogprob] = []
+    annotations: list[dict[str, Any]] = Field(default_factory=list)
+    logprobs: list[TokenLogprob] = Field(default_factory=list)
 
 
 class OutputMessage(Reply):
@@ -88,7 +90,7 @@ class ResponseReply(Reply):
     output: list[OutputMessage | OutputCall]
     parallel_tool_calls: bool
     previous_response_id: str | None
-    reasoning: dict[str, Any] = {"effort": None, "summary": None}
+    reasoning: dict[str, Any] = Field(default_factory=lambda: {"effort": None, "summary": None})
     service_tier: Literal["default"] = "default"
     store: bool
     temperature: float

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -37,8 +37,8 @@ from ..protocol.chat_replies import Choice as ReplyChoice
 from ..protocol.common import Deleted, Id
 from ..routing import Routes
 from ..services import Services
-from ..streaming import DONE, STREAM, EventStream, event
-from ..underway import UnderWay, begin
+from ..streaming import DONE, STREAM, EventStream, Stream, event
+from ..underway import Events, UnderWay, begin
 
 routes = Routes(prefix="/v1", tags=["chat"])
 
@@ -114,7 +114,7 @@ class Turn:
             usage=usage(under_way.prompt_tokens, under_way.completion_tokens),
         )  # fmt: skip
 
-    async def stream(self, under_way: UnderWay, events: AsyncIterator[tuple[int, Piece]]) -> AsyncIterator[bytes]:
+    async def stream(self, under_way: UnderWay, events: Events) -> Stream:
         """The answers as events. With `include_usage` each chunk has a `usage`, which only the last one fills."""
         count, options = self._asked.n or 1, self._asked.stream_options
         more: dict[str, Any] = {"usage": None} if options and options.include_usage else {}

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from math import inf
+from typing import Literal
 
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from ...governance.keys import Identity
-from ...inference.ask import Ask, Choice, Piece, Served, TokenLogprob
+from ...inference.ask import Ask, Choice, Finish, Piece, Served, TokenLogprob
 from ...monitor.answers import request_of
 from ..access import Caller, Serving
 from ..asks import sampling
@@ -22,8 +23,8 @@ from ..protocol.asking import usage
 from ..protocol.completions import Completion, CompletionAsk, CompletionChoice, CompletionLogprobs
 from ..routing import Routes
 from ..services import Services
-from ..streaming import DONE, STREAM, EventStream, event
-from ..underway import UnderWay, begin
+from ..streaming import DONE, STREAM, EventStream, Stream, event
+from ..underway import Events, UnderWay, begin
 
 routes = Routes(prefix="/v1", tags=["completions"])
 
@@ -95,7 +96,7 @@ class Texts:
         """All answers."""
         told = []
         for number, choices in enumerate(found):
-            scored = choices and next((one.prompt for one in choices if one.prompt), ())
+            scored = next((one.prompt for one in choices if one.prompt), ())
             for index, choice in enumerate(choices):
                 telling = Telling(self._asked, prompts[number])
                 text, logprobs = telling.add(Piece(0, choice.text, choice.token_ids, choice.logprobs, prompt=scored))
@@ -108,9 +109,7 @@ class Texts:
         used = usage(under_way.prompt_tokens, under_way.completion_tokens)
         return Completion(id=self._id, created=self._created, model=self._asked.model, choices=told, usage=used)
 
-    async def stream(
-        self, under_way: UnderWay, events: AsyncIterator[tuple[int, Piece]], prompts: Sequence[str]
-    ) -> AsyncIterator[bytes]:
+    async def stream(self, under_way: UnderWay, events: Events, prompts: Sequence[str]) -> Stream:
         """The answers as events."""
         gathered = [Gathered(self.n) for _ in prompts]
         tellings = [[Telling(self._asked, prompt) for _ in range(self.n)] for prompt in prompts]
@@ -193,5 +192,5 @@ def _mean(choice: Choice) -> float:
     return sum(told) / len(told) if told else -inf
 
 
-def _finish(reason: str | None) -> str | None:
-    return reason if reason in (None, "length") else "stop"
+def _finish(reason: Finish | None) -> Literal["stop", "length"] | None:
+    return "stop" if reason == "tool_calls" else reason

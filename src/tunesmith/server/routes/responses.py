@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Annotated, Any
 
@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from ...core.messages import Message
 from ...governance.keys import Identity
-from ...inference.ask import Ask, Choice, Constraint, Piece, Served
+from ...inference.ask import Ask, Choice, Constraint, Finish, Piece, Served
 from ...monitor.answers import Kept, NoAnswerError, request_of
 from ..access import Caller, Serving
 from ..asks import chosen, said, sampling, tool_json
@@ -23,11 +23,11 @@ from ..protocol.chat import ChosenFunction as ByName
 from ..protocol.common import After, Deleted, EndedPage, Id, Order, ended
 from ..protocol.response_replies import Incomplete, ResponseReply, ResponseUsage, Status
 from ..protocol.responses import AllowedFunctions, ChosenFunction, ResponseAsk
-from ..response_items import Event, Output, joined, listed, turns
+from ..response_items import Output, joined, listed, turns
 from ..routing import Routes
 from ..services import Services
-from ..streaming import STREAM, EventStream, as_told, named_event
-from ..underway import UnderWay, begin
+from ..streaming import STREAM, EventStream, Stream, as_told, named_event
+from ..underway import Events, UnderWay, begin
 
 routes = Routes(prefix="/v1", tags=["responses"])
 
@@ -128,7 +128,7 @@ class Answer:
             )
         ]  # fmt: skip
 
-    async def stream(self, under_way: UnderWay, events: AsyncIterator[tuple[int, Piece]]) -> AsyncIterator[bytes]:
+    async def stream(self, under_way: UnderWay, events: Events) -> Stream:
         """The answer as events, numbered one after the other."""
         number = 0
 
@@ -140,16 +140,14 @@ class Answer:
         begun = {"response": self._reply("in_progress").model_dump(mode="json")}
         yield told("response.created", begun)
         yield told("response.in_progress", begun)
-        finish, told_events = "stop", list[Event]()
+        finish: Finish = "stop"
         try:
             async with aclosing(events):
                 async for _, piece in events:
-                    told_events = self.output.add(piece)
                     finish = piece.finish_reason or finish
-                    for name, content in told_events:
+                    for name, content in self.output.add(piece):
                         yield told(name, content)
-            choice = Choice(self.output.text, finish)  # type: ignore[arg-type]
-            reply = await self.finished(choice, under_way)
+            reply = await self.finished(Choice(self.output.text, finish), under_way)
         except Exception as error:
             failed = as_told(error)
             about = {"message": failed.message, "type": failed.type, "param": failed.param, "code": failed.code}
