@@ -39,16 +39,6 @@ def turns(items: Sequence[Item]) -> list[Message]:
     return made
 
 
-def joined(instructions: str | None, messages: Sequence[Message]) -> list[Message]:
-    """A conversation under its instructions, which stand with a system turn that it begins with."""
-    if instructions is None:
-        return list(messages)
-    first = messages[0] if messages else None
-    if first is not None and first.role in ("system", "developer"):
-        return [first.model_copy(update={"content": f"{instructions}\n\n{first.content}"}), *messages[1:]]
-    return [Message(role="system", content=instructions), *messages]
-
-
 def listed(items: Sequence[Item]) -> list[dict[str, Any]]:
     """Items of a request as they are shown later, each with an id."""
     prefixes = {"message": "msg_", "function_call": "fc_", "function_call_output": "fco_"}

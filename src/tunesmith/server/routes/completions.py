@@ -37,7 +37,11 @@ async def create(request: Request, asked: CompletionAsk, who: Caller, services: 
     """Each prompt continued, `n` times; with `stream` as it is written."""
     work = Texts(request, asked, who, services)
     under_way = await begin(services, who, asked.model, work.asks, {}, work.most * work.drawn * len(asked.prompt))
-    prompts = await work.prompts()
+    try:
+        prompts = await work.prompts()
+    except BaseException:
+        under_way.settle()
+        raise
     if asked.stream:
         return EventStream(work.stream(under_way, await under_way.events(request), prompts))
     found = [work.best(choices) for choices in await under_way.choices(request)]

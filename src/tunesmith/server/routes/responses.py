@@ -15,6 +15,8 @@ from ...core.messages import Message
 from ...governance.keys import Identity
 from ...inference.ask import Ask, Choice, Constraint, Finish, Piece, Served
 from ...monitor.answers import Kept, NoAnswerError, request_of
+from ...monitor.conversations import joined
+from ...monitor.conversations import turns as turns_before
 from ..access import Caller, Serving
 from ..asks import chosen, said, sampling, tool_json
 from ..errors import ApiError, invalid
@@ -23,7 +25,7 @@ from ..protocol.chat import ChosenFunction as ByName
 from ..protocol.common import After, Deleted, EndedPage, Id, Order, ended
 from ..protocol.response_replies import Incomplete, ResponseReply, ResponseUsage, Status
 from ..protocol.responses import AllowedFunctions, ChosenFunction, ResponseAsk
-from ..response_items import Output, joined, listed, turns
+from ..response_items import Output, listed, turns
 from ..routing import Routes
 from ..services import Services
 from ..streaming import STREAM, EventStream, Stream, as_told, named_event
@@ -175,11 +177,7 @@ class Answer:
 
     def _conversation(self) -> list[Message]:
         """All turns before the answer. Instructions of earlier responses do not hold for this one."""
-        said_before: list[Message] = []
-        for kept in self._before:
-            turns_then = [*kept.asked["messages"], kept.answered["message"]]
-            said_before += [Message.model_validate(turn) for turn in turns_then]
-        return joined(self._asked.instructions, [*said_before, *self._messages])
+        return joined(self._asked.instructions, [*turns_before(self._before), *self._messages])
 
     def _reply(self, status: Status, under_way: UnderWay | None = None) -> ResponseReply:
         asked, usage = self._asked, None
