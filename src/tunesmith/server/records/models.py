@@ -65,8 +65,9 @@ class Models:
 
     def bases(self) -> dict[str, str]:
         """By name, what can be tuned and asked: bundled bases, those of the settings, and aliases of either."""
-        named = {name: name for name in (*bundled_names(), *self._settings.bases)}
-        return named | self._settings.aliases
+        home = self._settings.home
+        named = {name: _placed(name, home) for name in (*bundled_names(), *self._settings.bases)}
+        return named | {alias: _placed(base, home) for alias, base in self._settings.aliases.items()}
 
     def visible(self, project_id: str) -> list[Served]:
         """All that the project may ask, tuned ones newest first."""
@@ -177,6 +178,11 @@ class Models:
             self._store, connection, actor=f"key:{who.key_id}", project_id=who.project_id, action=action, target=name,
             detail={"project": project_id},
         )  # fmt: skip
+
+
+def _placed(base: str, home: Path) -> str:
+    """A base as the worker will find it too: a path of the settings is relative to their folder."""
+    return str((home / Path(base).expanduser()).absolute()) if base.startswith((".", "~")) else base
 
 
 def _visible(project_id: str) -> ColumnElement[bool]:
