@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, delete, exists, func, insert, select
+from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, or_, select
 
 from ..core.errors import MissingError
 from ..governance import audit
@@ -86,18 +86,31 @@ class Answers:
         answered: dict[str, Any], previous: str | None = None,
     ) -> bool:  # fmt: skip
         """Keep an answer; false where it is too large to be kept."""
-        if len(json.dumps([asked, answered])) > self.bounds.bytes:
+        if not self.fits(asked, answered):
             return False
         with self._store.writing() as connection:
-            connection.execute(
-                insert(answers).values(
-                    request_id=request_id, project_id=who.project_id, key_id=who.key_id, kind=kind, model=model,
-                    created_at=self._store.now(connection), asked=asked, answered=answered, previous=previous,
-                )
-            )  # fmt: skip
+            self.insert(
+                connection, who, request_id, kind=kind, model=model, asked=asked, answered=answered, previous=previous
+            )
         if next(self._count) % _TIDIED_EVERY == 0:
             self.tidy(who.project_id)
         return True
+
+    def fits(self, asked: dict[str, Any], answered: dict[str, Any]) -> bool:
+        """Whether an answer is small enough to be kept."""
+        return len(json.dumps([asked, answered])) <= self.bounds.bytes
+
+    def insert(
+        self, connection: Connection, who: Identity, request_id: str, *, kind: Kind, model: str,
+        asked: dict[str, Any], answered: dict[str, Any], previous: str | None = None,
+    ) -> None:  # fmt: skip
+        """`keep` in a transaction of the caller's, for one that fits."""
+        connection.execute(
+            insert(answers).values(
+                request_id=request_id, project_id=who.project_id, key_id=who.key_id, kind=kind, model=model,
+                created_at=self._store.now(connection), asked=asked, answered=answered, previous=previous,
+            )
+        )  # fmt: skip
 
     def get(self, project_id: str, request_id: str, *, kind: Kind | None = None) -> Kept:
         """A kept answer. NoAnswerError."""
@@ -119,14 +132,18 @@ class Answers:
         return found[::-1]
 
     def delete(self, who: Identity, request_id: str, *, kind: Kind) -> None:
-        """Remove a kept answer, and what was said of it. NoAnswerError."""
+        """Remove what is kept of a request, all its answers, and what was said of them. NoAnswerError."""
         with self._store.writing() as connection:
-            gone = connection.execute(delete(answers).where(_is(who.project_id, request_id, kind)))
-            if gone.rowcount == 0:
+            others = answers.c.request_id.startswith(f"{request_id}#", autoescape=True)
+            found = select(answers.c.request_id).where(
+                answers.c.project_id == who.project_id, answers.c.kind == kind,
+                or_(answers.c.request_id == request_id, others),
+            )  # fmt: skip
+            gone = list(connection.execute(found).scalars())
+            if not gone:
                 raise NoAnswerError(f"no answer is kept under {request_id}")
-            connection.execute(
-                delete(feedback).where(feedback.c.project_id == who.project_id, feedback.c.request_id == request_id)
-            )
+            connection.execute(delete(feedback).where(feedback.c.request_id.in_(gone)))
+            connection.execute(delete(answers).where(answers.c.request_id.in_(gone)))
             audit.record(
                 self._store, connection, actor=f"key:{who.key_id}", project_id=who.project_id, action="answer.deleted",
                 target=request_id, detail={},

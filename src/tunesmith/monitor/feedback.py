@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, delete, func, insert, select
+from sqlalchemy import Connection, Row, delete, func, insert, select
 
 from ..core import ids
-from ..core.errors import ConflictError, MissingError
+from ..core.errors import ConflictError, ContentError, MissingError
 from ..governance import audit
 from ..governance.keys import Identity
 from ..store.database import Store
 from ..store.tables import answers, feedback
-from .answers import Answers, Kept, NoAnswerError
+from .answers import Answers, Kept
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,10 @@ class NoOpinionError(MissingError):
     """There is no such feedback in the project."""
 
 
+class TooLargeError(ContentError):
+    """A conversation that is larger than what is kept."""
+
+
 class TooManyOpinionsError(ConflictError):
     """The project has as much feedback as may be kept."""
 
@@ -52,29 +56,37 @@ class Feedback:
     ) -> Opinion:
         """A word on a kept answer. NoAnswerError; TooManyOpinionsError."""
         self._kept.get(who.project_id, request_id)
-        id, mine = ids.record_id("fb_"), feedback.c.project_id == who.project_id
         with self._store.writing() as connection:
-            count = connection.execute(select(func.count()).select_from(feedback).where(mine)).scalar_one()
-            if count >= self._kept.bounds.feedback:
-                raise TooManyOpinionsError(f"the project has {count} pieces of feedback", mend="delete some")
-            connection.execute(
-                insert(feedback).values(
-                    id=id, project_id=who.project_id, key_id=who.key_id, request_id=request_id,
-                    created_at=self._store.now(connection), good=good, corrected=corrected, note=note,
-                )
-            )  # fmt: skip
-            self._note(connection, f"key:{who.key_id}", who.project_id, "feedback.created", id)
-            return _opinion(connection.execute(select(feedback).where(feedback.c.id == id)).one())
+            return self._added(connection, who, request_id, good, corrected, note)
 
     def give(
         self, who: Identity, *, model: str, asked: dict[str, Any], answered: dict[str, Any], good: bool | None,
         corrected: str | None, note: str | None,
     ) -> Opinion:  # fmt: skip
-        """A word on an answer that was not kept and comes with it. NoAnswerError where it is too large."""
+        """A word on an answer that was not kept and comes with it. TooLargeError; TooManyOpinionsError."""
+        if not self._kept.fits(asked, answered):
+            raise TooLargeError(f"a conversation may have at most {self._kept.bounds.bytes} bytes")
         request_id = ids.record_id("given_")
-        if not self._kept.keep(who, request_id, kind="given", model=model, asked=asked, answered=answered):
-            raise NoAnswerError(f"the conversation has more than {self._kept.bounds.bytes} bytes")
-        return self.add(who, request_id, good=good, corrected=corrected, note=note)
+        with self._store.writing() as connection:
+            self._kept.insert(connection, who, request_id, kind="given", model=model, asked=asked, answered=answered)
+            return self._added(connection, who, request_id, good, corrected, note)
+
+    def _added(
+        self, connection: Connection, who: Identity, request_id: str, good: bool | None, corrected: str | None,
+        note: str | None,
+    ) -> Opinion:  # fmt: skip
+        id, mine = ids.record_id("fb_"), feedback.c.project_id == who.project_id
+        count = connection.execute(select(func.count()).select_from(feedback).where(mine)).scalar_one()
+        if count >= self._kept.bounds.feedback:
+            raise TooManyOpinionsError(f"the project has {count} pieces of feedback", mend="delete some")
+        connection.execute(
+            insert(feedback).values(
+                id=id, project_id=who.project_id, key_id=who.key_id, request_id=request_id,
+                created_at=self._store.now(connection), good=good, corrected=corrected, note=note,
+            )
+        )  # fmt: skip
+        self._note(connection, f"key:{who.key_id}", who.project_id, "feedback.created", id)
+        return _opinion(connection.execute(select(feedback).where(feedback.c.id == id)).one())
 
     def page(self, project_id: str, *, after: str | None, limit: int) -> tuple[list[Opinion], bool]:
         """Newest first, behind `after`, and whether there are more; none behind one that is not there."""
@@ -118,7 +130,7 @@ class Feedback:
                 kept = {name: row._mapping[answers.c[name]] for name in Kept.__dataclass_fields__}
                 yield Opinion(**said), Kept(**kept)
 
-    def _note(self, connection: Any, actor: str, project_id: str, action: str, target: str) -> None:
+    def _note(self, connection: Connection, actor: str, project_id: str, action: str, target: str) -> None:
         audit.record(
             self._store, connection, actor=actor, project_id=project_id, action=action, target=target, detail={}
         )

@@ -5,21 +5,29 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import orjson
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from .common import Ask, Reply
 
 
-def _sound(value: Any) -> Any:
-    """Free JSON that can be written again: not nested without end, every text whole characters."""
-    try:
-        orjson.dumps(value)
-    except (TypeError, orjson.JSONEncodeError) as error:
-        raise ValueError(f"cannot be read ({error})") from error
-    return value
+class WholeAsk(Ask):
+    """A request whose texts are whole characters and whose numbers are those of JSON's writers.
+
+    Python reads half of a character (`"\\ud800"`), nesting without end and numbers of any size; tokenizers, templates
+    and databases do not.
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sound(cls, body: Any) -> Any:
+        try:
+            orjson.dumps(body)
+        except (TypeError, orjson.JSONEncodeError) as error:
+            raise ValueError(f"The body of your request cannot be read: {error}.") from error
+        return body
 
 
-FreeJson = Annotated[dict[str, Any], AfterValidator(_sound)]
+FreeJson = dict[str, Any]
 """A JSON object that is the caller's own."""
 
 ToolName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]

@@ -17,6 +17,7 @@ from .asking import (
     Temperature,
     ToolName,
     TopP,
+    WholeAsk,
 )
 from .common import Ask, Name
 
@@ -170,7 +171,7 @@ class ResponseFormat(Ask):
         return self
 
 
-class ChatAsk(Ask):
+class ChatAsk(WholeAsk):
     """A conversation to be continued. What has no effect here is taken, so that clients need no change."""
 
     messages: Annotated[list[Message], Field(min_length=1)]

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from .asking import LogitBias, Penalty, Seed, Stop, StreamOptions, Temperature, TopP, Usage
-from .common import Ask, Name, Reply
+from .asking import LogitBias, Penalty, Seed, Stop, StreamOptions, Temperature, TopP, Usage, WholeAsk
+from .common import Name, Reply
 
 MOST_INPUTS = 2048
 Tokens = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
@@ -30,7 +30,7 @@ Prompts = Annotated[
 """A text, texts, tokens, or lists of tokens."""
 
 
-class CompletionAsk(Ask):
+class CompletionAsk(WholeAsk):
     """Texts to be continued."""
 
     model: Name

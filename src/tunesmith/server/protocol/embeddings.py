@@ -6,11 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from .common import Ask, Name, Reply
+from .asking import WholeAsk
+from .common import Name, Reply
 from .completions import Prompts
 
 
-class EmbeddingAsk(Ask):
+class EmbeddingAsk(WholeAsk):
     """Texts, or tokens, to be placed."""
 
     input: Prompts

@@ -6,13 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from .asking import WholeAsk
 from .chat import Message, Tool
-from .common import Ask, Name, Reply, Text
+from .common import Name, Reply, Text
 
 Rating = Literal["good", "bad"]
 
 
-class FeedbackAsk(Ask):
+class FeedbackAsk(WholeAsk):
     """A word on an answer: of a request whose answer was kept, or with the conversation itself."""
 
     request_id: Annotated[Text, Field(max_length=80)] | None = None

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
-from .asking import FreeJson, Metadata, Temperature, ToolName, TopP
+from .asking import FreeJson, Metadata, Temperature, ToolName, TopP, WholeAsk
 from .common import Ask, Name
 
 LOGPROBS = "message.output_text.logprobs"
@@ -73,14 +73,10 @@ class OutputItem(Ask):
     status: str | None = None
 
 
-_KINDS = ("message", "function_call", "function_call_output")
-
-
-def _kind(item: Any) -> Any:
+def _kind(item: Any) -> str | None:
+    """A message may leave its type out."""
     kind = item.get("type", "message") if isinstance(item, dict) else getattr(item, "type", None)
-    if kind not in _KINDS:
-        raise ValueError(f"items of input are {', '.join(_KINDS)}; this server has no '{kind}'")
-    return kind
+    return kind if isinstance(kind, str) else None
 
 
 Item = Annotated[
@@ -155,7 +151,7 @@ class ResponseStreamOptions(Ask):
     """Taken and without effect."""
 
 
-class ResponseAsk(Ask):
+class ResponseAsk(WholeAsk):
     """A conversation to be continued. What has no effect here is taken, so that clients need no change."""
 
     model: Name

@@ -9,7 +9,7 @@ from fastapi import Query
 from ...core.messages import Message
 from ...governance.keys import Identity
 from ...monitor.answers import NoAnswerError, request_of
-from ...monitor.feedback import NoOpinionError, Opinion, TooManyOpinionsError
+from ...monitor.feedback import NoOpinionError, Opinion, TooLargeError, TooManyOpinionsError
 from ..access import Caller, Serving
 from ..asks import message, tool_json
 from ..errors import ApiError, invalid
@@ -79,7 +79,7 @@ def _given(asked: FeedbackAsk, who: Identity, services: Services) -> Opinion:
             who, model=asked.model or "", asked=said, answered=answered, good=_good(asked.rating),
             corrected=asked.corrected, note=asked.note,
         )  # fmt: skip
-    except NoAnswerError as error:
+    except TooLargeError as error:
         raise invalid(f"{error.what}.", "messages", "string_above_max_length") from error
 
 
