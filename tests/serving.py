@@ -161,12 +161,18 @@ class Serve:
     def kill(self) -> None:
         """kill -9."""
         self.process.kill()
-        self.process.wait()
+        self._gone(10)
 
     def stop(self) -> int:
         """SIGTERM; the exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+        return self._gone(30)
+
+    def _gone(self, patience: float) -> int:
+        code = self.process.wait(patience)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return code
 
 
 def end_workers(home: Path) -> None:
