@@ -160,6 +160,9 @@ class Limits:
     """Answers (`n` counts) that may wait at once."""
     rows: int = 32
     """Answers that are written at once, all batches together."""
+    tokens: int = 131_072
+    """Tokens, prompts and the most that answers may have, of all answers that are written at once: what their caches
+    can come to. One answer alone may have more."""
     batches: int = 4
     """Batches that are at work at once, one token each in turn."""
     prompt_tokens: int = 32_768

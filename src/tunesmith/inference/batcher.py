@@ -34,8 +34,9 @@ class Batcher(Protocol):
     def first(self) -> Waiting | None:
         """Whose turn it is; it stays so until something is taken or dropped."""
 
-    def take(self, most: int) -> list[Waiting]:
-        """The first, and what else shall share its batch: at most `most` answers of one model."""
+    def take(self, most: int, fits: Callable[[Waiting], bool]) -> list[Waiting]:
+        """The first, and what else shall share its batch: at most `most` answers of one model. `fits` is asked in
+        order; the one that does not fit is the first that is left."""
 
     def drop(self, gone: Callable[[Waiting], bool]) -> list[Waiting]:
         """Take out and give those that nobody waits for any more."""
@@ -74,7 +75,7 @@ class Turns:
         """Of the key whose turn it is."""
         return next((line[0] for line in self._keys.values()), None)
 
-    def take(self, most: int) -> list[Waiting]:
+    def take(self, most: int, fits: Callable[[Waiting], bool]) -> list[Waiting]:
         """One answer of each key in turn."""
         first = self.first()
         if first is None:
@@ -87,6 +88,8 @@ class Turns:
             if found is None:
                 missed.add(key)
                 continue
+            if not fits(found):
+                break
             taken.append(found)
             self._keys[key].remove(found)
             self._keys.move_to_end(key)

@@ -115,7 +115,10 @@ def call_grammar(
     many = parallel and not isinstance(choice, Named)
     schema = _any_call(wanted, style.arguments)
     if style is MISTRAL:
-        listed = {"type": "array", "items": schema, "minItems": 1, "maxItems": _MOST_CALLS if many else 1}
+        listed: dict[str, Any] = {"type": "array", "minItems": 1, "maxItems": _MOST_CALLS if many else 1}
+        if "$defs" in schema:
+            listed["$defs"] = schema.pop("$defs")
+        listed["items"] = schema
         return f'start: {grammars.token(style.open)} " "? body\nbody: {_inline(listed)}\n'
     if not style.open:
         return f"start: {_inline(schema)}\n"

@@ -30,6 +30,13 @@ class Work:
     handle: Handle
     matcher: Callable[[], Matcher] | None
 
+    @property
+    def tokens(self) -> int:
+        """The most that prompt and answer can come to."""
+        context = context_of(self.ask.model)
+        most = len(self.prompt) + self.ask.sampling.max_tokens
+        return min(most, context) if context else most
+
 
 class Running:
     """A batch at work."""
@@ -50,6 +57,11 @@ class Running:
     def going(self) -> int:
         """Answers that are not at their end."""
         return sum(not writer.over for writer in self.writers)
+
+    @property
+    def tokens(self) -> int:
+        """The most that answers under way can come to, with their prompts."""
+        return sum(work.tokens for work, writer in zip(self._works, self.writers, strict=True) if not writer.over)
 
     def step(self) -> bool:
         """One token for each line; whether any goes on."""

@@ -14,6 +14,9 @@ from .choose import Told
 from .errors import AskError
 from .steppers import padded
 
+_MOST_NUMBERS = 2**28
+"""A logit for each word of the vocabulary at each place: a gigabyte in float32."""
+
 
 @torch.inference_mode()
 def prompt_logprobs(model: Any, ids: Sequence[int], most: int) -> list[Told]:
@@ -21,6 +24,8 @@ def prompt_logprobs(model: Any, ids: Sequence[int], most: int) -> list[Told]:
     whose prompts are predicted by nothing."""
     if is_encoder_decoder(model):
         raise AskError("an encoder-decoder predicts no tokens of a prompt", param="prompt_logprobs")
+    if len(ids) * model.config.get_text_config().vocab_size > _MOST_NUMBERS:
+        raise AskError("the prompt is too long to tell its tokens' log-probabilities", param="prompt_logprobs")
     device = next(model.parameters()).device
     ids_1L = torch.tensor([list(ids)], device=device)
     logits_LV = model(input_ids=ids_1L, use_cache=False, **without_router_loss(model)).logits[0][-len(ids) : -1]

@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -74,6 +75,8 @@ class Answering:
             raise AskError(f"logit_bias: the model has no token {unknown}", param="logit_bias")
         matcher = words.constraint(ask)
         handle = Handle(ask.n, len(prompt))
+        if ask.sampling.max_tokens > self.limits.answer_tokens:
+            ask = replace(ask, sampling=replace(ask.sampling, max_tokens=self.limits.answer_tokens))
         works = [Work(ask, index, prompt, words, handle, matcher) for index in range(ask.n)]
         model = key_of(ask.model)
         with self._changed:
@@ -200,7 +203,8 @@ class Answering:
             room = self.limits.rows - sum(running.going for running in self._live)
             with self._changed:
                 first = self._batcher.first()
-            if room <= 0 or first is None:
+            room_left = _Room(self.limits.tokens - sum(running.tokens for running in self._live), bool(self._live))
+            if room <= 0 or first is None or not replace(room_left).fits(first):
                 return
             slot: Slot | Exception
             try:
@@ -212,7 +216,7 @@ class Answering:
             except Exception as error:
                 slot = error
             with self._changed:
-                works: list[Work] = [waiting.work for waiting in self._batcher.take(room)]
+                works: list[Work] = [waiting.work for waiting in self._batcher.take(room, room_left.fits)]
             self._begin(slot, works)
 
     def _begin(self, slot: Slot | Exception, works: list[Work]) -> None:
@@ -249,6 +253,22 @@ class Answering:
                 waiting.work.handle.fail(closed)
             for _, future in self._orders:
                 future.set_exception(closed)
+
+
+@dataclass
+class _Room:
+    """Tokens that still fit beside what is under way."""
+
+    tokens: int
+    strict: bool
+    """Without it the first fits whatever its size: it would never find more room."""
+
+    def fits(self, waiting: Waiting) -> bool:
+        """Whether it does; it is counted then."""
+        self.tokens -= waiting.work.tokens
+        fits = self.tokens >= 0 or not self.strict
+        self.strict = True
+        return fits
 
 
 def _clear(error: Exception) -> Exception:

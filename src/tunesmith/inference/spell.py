@@ -9,7 +9,8 @@ from ..data.template import special_tokens
 
 
 class Speller:
-    """The text of growing token ids. All that it gives, put together, is what the tokenizer makes of all the ids."""
+    """The text of growing token ids. All that it gives, put together, is what the tokenizer makes of all the ids, where
+    those are text: bytes that are none may be shown as other replacement characters."""
 
     def __init__(self, tokenizer: Any, shown: Collection[int] = ()):
         """Special tokens are left out of the text, but for those in `shown`."""
