@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -12,13 +13,16 @@ from ..core.errors import UsageError
 from .console import out as stdout
 from .console import print_json
 from .options import FORMAT_NAMES, Json, column_names
+from .stores import Database, Storage, actor, opened
 
 _FOUND = {"named": "named by the row", "answer": "by the answer", "words": "by the words"}
 _SHOWN = 10
 
 app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Work on files of rows: convert, diff, with-context."
-)
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Work on files of rows: convert, diff, with-context, from-feedback.",
+)  # fmt: skip
 
 
 @app.callback()
@@ -116,3 +120,42 @@ def with_context(
         stdout.print(f"  left out: {left.place}: {left.reason}", markup=False, soft_wrap=True)
     if len(done.left_out) > _SHOWN:
         stdout.print(f"  and {len(done.left_out) - _SHOWN} more; --json lists them all")
+
+
+@app.command("from-feedback")
+def from_feedback(
+    out: Annotated[
+        Path,
+        typer.Option("--out", help="The file of training rows: .jsonl or .json, also .gz or .zst.", show_default=False),
+    ],
+    preferences: Annotated[
+        Path | None, typer.Option("--preferences", help="A file for pairs of a better and a worse answer.")
+    ] = None,
+    project: Annotated[str | None, typer.Option("--project", help="Whose feedback; the default project's.")] = None,
+    since: Annotated[
+        datetime | None, typer.Option("--since", formats=["%Y-%m-%d"], metavar="DAY", help="What was said since (UTC).")
+    ] = None,
+    database: Database = None, storage: Storage = None, json: Json = False,
+) -> None:  # fmt: skip
+    """What people said of a served model's answers, as rows: good and corrected answers, and pairs to prefer by."""
+    from ..governance.keys import DEFAULT_PROJECT
+    from ..pipelines.feedback import from_feedback as run
+
+    done = run(
+        opened(database, storage), out, preferences=preferences, project=project or DEFAULT_PROJECT, actor=actor(),
+        since=since.replace(tzinfo=UTC).timestamp() if since else None,
+    )  # fmt: skip
+    if json:
+        print_json(asdict(done) | {"path": str(out), "preferences_path": str(preferences) if preferences else None})
+        return
+    stdout.print(f"{done.feedback} pieces of feedback on {done.answers} answers: {done.training} rows in {out}")
+    if preferences:
+        stdout.print(f"{done.preferences} pairs in {preferences}")
+    left = {
+        "bad answers without a better one": done.unused, "plain completions": done.plain,
+        "answers to conversations that are not kept any more": done.lost,
+        "rows that no format holds": len(done.refused),
+    }  # fmt: skip
+    for what, count in left.items():
+        if count:
+            stdout.print(f"  left out: {count} {what}")

@@ -15,7 +15,19 @@ from ..core.errors import TunesmithError
 from . import errors, openapi
 from .body import BodyLimit
 from .hosts import Hosts
-from .routes import files, fine_tuning, health, models, tunesmith, uploads
+from .routes import (
+    chat,
+    completions,
+    embeddings,
+    feedback,
+    files,
+    fine_tuning,
+    health,
+    models,
+    responses,
+    tunesmith,
+    uploads,
+)
 from .routing import Routes, require_scopes
 from .services import Services
 from .settings import Settings
@@ -28,6 +40,11 @@ ROUTES: tuple[Routes, ...] = (
     fine_tuning.routes,
     models.routes,
     tunesmith.routes,
+    chat.routes,
+    completions.routes,
+    embeddings.routes,
+    responses.routes,
+    feedback.routes,
 )
 """All routers of the server."""
 

@@ -11,7 +11,10 @@ from ..governance import audit
 from ..governance.keys import Keys
 from ..jobs.queue import Queue
 from ..jobs.workers import Workers
+from ..monitor.answers import Answers
+from ..monitor.feedback import Feedback
 from ..store.database import Store
+from .answering import Answerer
 from .errors import ApiError
 from .meters import Meters
 from .rates import Rates
@@ -36,17 +39,21 @@ class Services:
     repeats: Repeats
     workers: Workers
     rates: Rates
+    answers: Answers
+    feedback: Feedback
+    answerer: Answerer
     meters: Meters = field(default_factory=Meters)
 
     @staticmethod
     def open(settings: Settings) -> Services:
         """Over the database and the folder that the settings name. The schema is brought up to date."""
         store = Store.open(settings.database, settings.home)
-        files, limits = Files(store), settings.limits
+        files, limits, models = Files(store), settings.limits, Models(store, settings)
+        answers = Answers(store, settings.keep.bounds())
         return Services(
             settings, store, Keys(store), Queue(store, audit.record), files, Uploads(store, files),
-            Models(store, settings), Repeats(store), Workers(store),
-            Rates(limits.requests_per_minute, limits.tokens_per_minute),
+            models, Repeats(store), Workers(store), Rates(limits.requests_per_minute, limits.tokens_per_minute),
+            answers, Feedback(store, answers), Answerer(models, settings.answering),
         )  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -80,7 +87,9 @@ class Services:
         self.files.expire()
         self.uploads.expire()
         self.repeats.forget()
+        self.answers.tidy()
 
     def close(self) -> None:
-        """Give the database back."""
+        """End what is under way, and give the database back."""
+        self.answerer.close()
         self.store.close()

@@ -13,6 +13,8 @@ from pydantic import Field, ValidationError, field_validator
 from ..core.errors import ContentError, nearest
 from ..core.spec import Spec
 from ..store.database import home
+from .engine import AnsweringSettings
+from .keeping import Keeping
 
 FILE = "server.yaml"
 _PREFIX = "TUNESMITH_SERVER_"
@@ -64,6 +66,10 @@ class Settings(Spec):
     """Origins whose pages may send requests: `https://tools.example`."""
     limits: Limits = Limits()
     """Sizes and rates."""
+    answering: AnsweringSettings = AnsweringSettings()
+    """What the answering service takes on."""
+    keep: Keeping = Keeping()
+    """What stays of questions and answers."""
 
     @field_validator("aliases")
     @classmethod
