@@ -12,7 +12,7 @@ import typer
 
 from .. import __version__
 from ..core.errors import MissingError, OutputError, TunesmithError
-from . import data, import_
+from . import data, import_, migrate
 from .console import State, err, show_error
 from .processes import leave
 
@@ -56,6 +56,7 @@ for _name in _COMMANDS:
     app.command(_name)(import_module(f".{_name}", __package__).command)
 app.add_typer(data.app, name="data")
 app.add_typer(import_.app, name="import")
+app.add_typer(migrate.app, name="migrate")
 
 
 def main() -> None:
