@@ -20,6 +20,7 @@ import tiny
 KEY = "sk-proj-very-secret-0123456789"
 BASE = "gpt-4o-mini-2024-07-18"
 CSV = "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy\n1,0.9,0.5,1.1,0.4\n2,0.4,0.8,,\n"
+USUAL = {"n_epochs": 3, "batch_size": 4, "learning_rate_multiplier": 1.8}
 Trouble = tuple[int, dict[str, str], dict[str, Any]]
 """Status, headers, body."""
 
@@ -63,12 +64,11 @@ class Hosted:
             "object": "fine_tuning.job", "id": id, "model": BASE, "created_at": 1_700_000_000 + len(self.jobs),
             "finished_at": 1_700_000_900, "fine_tuned_model": f"ft:{BASE}:personal::{id[-8:]}",
             "organization_id": "org-1", "result_files": [], "status": "succeeded", "validation_file": None,
-            "training_file": training, "hyperparameters": {"n_epochs": 3, "batch_size": 4, "learning_rate_multiplier": 1.8},
+            "training_file": training, "hyperparameters": USUAL,
             "trained_tokens": 5049, "error": {}, "user_provided_suffix": None, "seed": 683058546,
             "estimated_finish": None, "integrations": [], "metadata": None, "usage_metrics": None,
             "shared_with_openai": False,
-            "method": {"type": "supervised", "supervised": {
-                "hyperparameters": {"n_epochs": 3, "batch_size": 4, "learning_rate_multiplier": 1.8}}},
+            "method": {"type": "supervised", "supervised": {"hyperparameters": USUAL}},
         } | other  # fmt: skip
         self.jobs.insert(0, job)
         told = ["Created fine-tuning job: " + id, "Fine-tuning job started", "Step 1/2: training loss=0.90",
@@ -92,7 +92,7 @@ class Hosted:
 def _answer(asked: dict[str, Any]) -> str:
     """What the tiny task wants: the thing in the question."""
     text = asked["messages"][-1]["content"]
-    return next((thing for thing in tiny.THINGS if thing in text), "?")
+    return next((thing for thing in tiny.THINGS if f" a {thing}" in text), "?")
 
 
 def jsonl(rows: list[dict[str, Any]]) -> bytes:
@@ -140,7 +140,8 @@ def usual() -> Hosted:
     )  # fmt: skip
     made.add_job("ftjob-deleted1", "file-deleted", result_files=["file-gone"])
     made.add_job(
-        "ftjob-rft00001", "file-train1", validation_file="file-valid1", model="o4-mini-2025-04-16", hyperparameters=None,
+        "ftjob-rft00001", "file-train1", validation_file="file-valid1", model="o4-mini-2025-04-16",
+        fine_tuned_model="ft:o4-mini-2025-04-16:personal::rft00001", hyperparameters=None,
         method={"type": "reinforcement", "reinforcement": {"hyperparameters": {"n_epochs": 1}}},
     )  # fmt: skip
     return made
@@ -165,60 +166,65 @@ def _error(status: int, message: str, code: str | None = None, param: str | None
     return status, {}, {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
-def _handler(service: Hosted) -> type[BaseHTTPRequestHandler]:
-    lock = threading.Lock()
+def _handler(of: Hosted) -> type[BaseHTTPRequestHandler]:
+    """The handler of one service's requests."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    class Handler(_Handler):
+        service = of
 
-        def _any(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            split = urlsplit(self.path)
-            path = unquote(split.path.removeprefix("/v1"))
-            with lock:
-                service.asked.append((self.command, self.path.removeprefix("/v1")))
-                number = len(service.asked)
-            trouble = service.trouble(number, self.command, path)
-            if trouble == "hang up":
-                self.close_connection = True
-                return
-            reply: Trouble | bytes
-            if isinstance(trouble, tuple):
-                reply = trouble
-            elif self.headers.get("Authorization") != f"Bearer {KEY}":
-                service.wrong.append(f"no key: {self.command} {path}")
-                reply = _error(401, f"Incorrect API key provided: {self.headers.get('Authorization')}.", "invalid_api_key")
-            else:
-                reply = self._answer(path, {k: v[0] for k, v in parse_qs(split.query).items()}, body)
-            self._send(reply, half=trouble == "half")
-
-        def _answer(self, path: str, query: dict[str, str], body: bytes) -> Trouble | bytes:
-            if self.command == "POST" and path == "/chat/completions":
-                return _said(service, json.loads(body))
-            if self.command != "GET":
-                service.wrong.append(f"{self.command} {path}")
-                return _error(405, "Not allowed to invoke this method.")
-            return _got(service, path.strip("/").split("/"), query)
-
-        def _send(self, reply: Trouble | bytes, *, half: bool) -> None:
-            status, headers, value = (200, {}, reply) if isinstance(reply, bytes) else reply
-            content = value if isinstance(value, bytes) else json.dumps(value).encode()
-            try:
-                self.send_response(status)
-                for name, text in (headers | {"x-request-id": "req_1", "Content-Length": str(len(content))}).items():
-                    self.send_header(name.replace("_", "-"), text)
-                self.end_headers()
-                self.wfile.write(content[: len(content) // 2] if half else content)
-                self.close_connection = half
-            except (BrokenPipeError, ConnectionResetError):  # who asked has gone
-                pass
-
-        do_GET = do_POST = do_DELETE = do_PUT = do_PATCH = _any
-
-        def log_message(self, format: str, *arguments: object) -> None:
-            """Say nothing."""
-
+    for method in ("GET", "POST", "DELETE", "PUT", "PATCH"):
+        setattr(Handler, f"do_{method}", Handler.reply)
     return Handler
+
+
+class _Handler(BaseHTTPRequestHandler):
+    service: Hosted
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body in one packet, or the other side waits before it says that it has the first
+
+    def reply(self) -> None:
+        """Answer one request, of whatever method."""
+        service, body = self.service, self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        split = urlsplit(self.path)
+        path = unquote(split.path.removeprefix("/v1"))
+        service.asked.append((self.command, self.path.removeprefix("/v1")))
+        trouble = service.trouble(len(service.asked), self.command, path)
+        if trouble == "hang up":
+            self.close_connection = True
+        elif isinstance(trouble, tuple):
+            self._send(trouble, half=False)
+        else:
+            query = {name: values[0] for name, values in parse_qs(split.query).items()}
+            self._send(self._answer(path, query, body), half=trouble == "half")
+
+    def _answer(self, path: str, query: dict[str, str], body: bytes) -> Trouble | bytes:
+        service, given = self.service, self.headers.get("Authorization")
+        if given != f"Bearer {KEY}":
+            service.wrong.append(f"no key: {self.command} {path}")
+            return _error(401, f"Incorrect API key provided: {given}.", "invalid_api_key")
+        if self.command == "POST" and path == "/chat/completions":
+            return _said(service, json.loads(body))
+        if self.command != "GET":
+            service.wrong.append(f"{self.command} {path}")
+            return _error(405, "Not allowed to invoke this method.")
+        return _got(service, path.strip("/").split("/"), query)
+
+    def _send(self, reply: Trouble | bytes, *, half: bool) -> None:
+        status, headers, value = (200, {}, reply) if isinstance(reply, bytes) else reply
+        content = value if isinstance(value, bytes) else json.dumps(value).encode()
+        try:
+            self.send_response(status)
+            for name, text in (headers | {"x-request-id": "req_1", "Content-Length": str(len(content))}).items():
+                self.send_header(name, text)
+            self.end_headers()
+            self.wfile.write(content[: len(content) // 2] if half else content)
+            self.wfile.flush()
+            self.close_connection = half
+        except (BrokenPipeError, ConnectionResetError):  # who asked has gone
+            self.close_connection = True
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Say nothing."""
 
 
 def _got(service: Hosted, parts: list[str], query: dict[str, str]) -> Trouble | bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -71,14 +72,19 @@ def openai(
     """
     from ..pipelines.migrate.aliases import read_bases
     from ..pipelines.migrate.journey import Wanted, migrate
-    from .progress import Watch
 
     wanted = Wanted(
-        out, read_bases(base or (), mapping), job or (), prompts, rows, max_tokens, not no_answers, run, set_ or (),
-        offline, rate,
+        out, read_bases(base or (), mapping), job or (), prompts, rows, max_tokens, not no_answers, set_ or (), offline,
+        rate,
     )  # fmt: skip
-    with Watch() as watch:
-        done = migrate(wanted, os.environ, say=lambda text: say(escape(text)), sink=watch)
+    if run:
+        from ..pipelines.migrate.again import retrain
+        from .progress import Watch
+
+        with Watch() as watch:
+            done = migrate(wanted, os.environ, say=_say, retrain=partial(retrain, sink=watch))
+    else:
+        done = migrate(wanted, os.environ, say=_say)
     if json:
         print_json(done)
     else:
@@ -92,6 +98,10 @@ def openai(
         )
 
 
+def _say(text: str) -> None:
+    say(escape(text))
+
+
 def _show(done: dict[str, Any]) -> None:
     """The jobs, what came of each, and where it lies."""
     from . import show
@@ -101,13 +111,13 @@ def _show(done: dict[str, Any]) -> None:
         [(one["id"], one["model"], one["status"], one["method"], one["answers"], one["base"] or "no recipe")
          for one in done["jobs"]], ("answers",),
     )  # fmt: skip
-    agreed = [one for one in done["jobs"] if one["agreement"]]
+    agreed = {one["id"]: one["run"] for one in done["jobs"] if one["run"] and one["run"]["agreement"]}
     if agreed:
         show.table(
             "Old model beside new", ("job", "equal", "similarity", "old right", "new right", "gate"),
-            [(one["id"], _share(one["agreement"]["equal"]), f"{one['agreement']['similarity']:.3f}",
-              _share(one["agreement"]["old_right"]), _share(one["agreement"]["new_right"]),
-              one["agreement"]["verdict"]) for one in agreed], ("similarity",),
+            [(id, _share(run["agreement"]["equal"]), f"{run['agreement']['similarity']:.3f}",
+              _share(run["agreement"]["old_right"]), _share(run["agreement"]["new_right"]), run["verdict"])
+             for id, run in agreed.items()], ("similarity",),
         )  # fmt: skip
     for one in done["jobs"]:
         for note in one["notes"]:

@@ -22,6 +22,7 @@ from ..evaluation.compare import is_json_object
 from ..models.find import find
 from ..models.refs import DEFAULT, Base
 from .read_recipe import read_recipe
+from .usual import usual_rank, usual_rate
 
 _TEMPLATE = """\
 # For your editor: tunesmith init --schema > recipe.schema.json
@@ -168,20 +169,6 @@ def _method(loaded: Loaded, base: Base) -> str:
         return _PREFERENCE.format(loss="kto" if loaded.kind == "labelled" else "dpo")
     # An encoder-decoder writes nothing by itself that it could reread.
     return _SUPERVISED if base.encoder_decoder else _SUPERVISED + _REHEARSAL
-
-
-def usual_rate(supervised: bool, small: bool) -> tuple[str, str]:
-    """(learning rate, why this one); `small` is a bundled base."""
-    if supervised:
-        usual = ("2.0e-4", "the usual rate for LoRA")
-        return ("2.0e-3", "a base of 8 M parameters takes more than the usual 2e-4") if small else usual
-    usual = ("2.0e-5", "preferences are learned more slowly than answers")
-    return ("1.0e-4", "a base of 8 M parameters takes more than the usual 2e-5") if small else usual
-
-
-def usual_rank(small: bool) -> int:
-    """LoRA's rank; `small` is a bundled base. Alpha is twice that."""
-    return 32 if small else 16
 
 
 def _metrics(loaded: Loaded) -> list[str]:

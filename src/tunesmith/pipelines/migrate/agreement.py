@@ -19,28 +19,21 @@ _EXACT, _ALIKE, _CALLS = ExactMatch(), EditSimilarity(), ToolCall()
 
 
 def agreement(
-    plan: Plan, run: str, verdict: str, asked_from: str, prompts: Sequence[Asked],
-    old: Mapping[str, Mapping[str, Any]], new: Mapping[str, str], keys: Sequence[str],
-    *, learned_before: bool,
-) -> Job | None:  # fmt: skip
-    """Both models' answers to one job's prompts; None where no prompt has two. `old` and `new` go by the prompts'
-    `keys`."""
-    said = [
-        (one, old[key], new[key]) for one, key in zip(prompts, keys, strict=True) if _said(old.get(key)) and key in new
-    ]
-    if not said:
-        return None
-    rows = [_row(one, before, after) for one, before, after in said]
-    judged = all(one.reference is not None for one in prompts)
-    old_right = [_right(one, spoken(before), bool(before.get("tool_calls"))) for one, before, _ in said]
-    new_right = [_right(one, after, one.calls) for one, _, after in said]
+    plan: Plan, both: Sequence[tuple[Asked, Mapping[str, Any], str]], *, run: str, verdict: str, asked_from: str,
+    learned_before: bool, unanswered: int,
+) -> Job:  # fmt: skip
+    """Of `both`: each prompt, the old model's recorded row, the new model's text. At least one."""
+    rows = [_row(one, before, after) for one, before, after in both]
+    judged = all(one.reference is not None for one, _, _ in both)
+    old_right = [_right(one, spoken(before), bool(before.get("tool_calls"))) for one, before, _ in both]
+    new_right = [_right(one, after, one.calls) for one, _, after in both]
     return Job(
         plan.id, str(plan.model), str(plan.base), run, verdict, asked_from, learned_before,
         _share([row.equal for row in rows]),
         sum(row.similarity for row in rows) / len(rows),
         _share(old_right) if judged else None,
         _share(new_right) if judged else None,
-        len(prompts) - len(said), rows,
+        unanswered, rows,
     )  # fmt: skip
 
 
@@ -52,10 +45,6 @@ def spoken(row: Mapping[str, Any]) -> str:
         return str(text)
     told = json.dumps([{"name": name, "arguments": arguments} for name, arguments in calls_in(json.dumps(calls))])
     return f"{text}\n{told}".strip()
-
-
-def _said(row: Mapping[str, Any] | None) -> bool:
-    return row is not None and "error" not in row
 
 
 def _row(one: Asked, before: Mapping[str, Any], after: str) -> Row:

@@ -1,4 +1,6 @@
-"""The whole way over: fetch, plan, ask the old models, train again, compare."""
+"""The whole way over: fetch, plan, ask the old models, and what comes after. Loads no torch: `again` does, and is
+handed in where jobs are to be trained.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +9,20 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ...core import clock, files
-from ...core.errors import ContentError, MissingError, TunesmithError, UsageError
-from ...core.events import Sink
-from ...report.agreement import Job, page
+from ...core import files
+from ...core.errors import MissingError, TunesmithError, UsageError
 from . import answers
-from .again import Again, new_answers, train
-from .agreement import agreement
 from .aliases import Bases
 from .fetch import fetch
 from .folder import Folder, safe
 from .prompts import Asked, distinct, read_prompts
 from .recipes import Plan, hyperparameters, method, plan
 from .service import Login, Service, service_url
+
+if TYPE_CHECKING:
+    from ...report.agreement import Job
 
 Say = Callable[[str], None]
 
@@ -38,13 +39,31 @@ class Wanted:
     max_tokens: int = 512
     ask: bool = True
     """Whether the old models are asked at all."""
-    run: bool = False
     settings: Sequence[str] = ()
+    """`--set` of the recipes that are run."""
     offline: bool = False
     rate: float = 5.0
 
 
-def migrate(wanted: Wanted, environment: Mapping[str, str], *, say: Say, sink: Sink) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Again:
+    """A job trained again, and how that ended. `status` is finished or failed; `agreement` is with the old model."""
+
+    job: str
+    run: Path
+    status: str
+    verdict: str | None = None
+    error: str | None = None
+    agreement: Job | None = None
+
+
+Retrain = Callable[[Folder, Sequence[Plan], Mapping[str, Sequence[Asked]], Wanted, Say], list[Again]]
+"""Trains jobs again and compares: `again.retrain`."""
+
+
+def migrate(
+    wanted: Wanted, environment: Mapping[str, str], *, say: Say, retrain: Retrain | None = None
+) -> dict[str, Any]:
     """All that is wanted; what came of it, for people and as JSON. Nothing is connected to when `offline`.
 
     TunesmithErrors of every kind; whatever ends it, the same call again goes on where it was.
@@ -68,9 +87,8 @@ def migrate(wanted: Wanted, environment: Mapping[str, str], *, say: Say, sink: S
             _ask(service, folder, plans, prompts, wanted, say)
             _write_jobs(folder, plans)
         folder.sums()
-        again = _run(folder, plans, wanted, say, sink) if wanted.run else []
-        jobs = _compare(folder, plans, again, prompts, wanted, say)
-        return _told(folder, plans, again, jobs, dict(service.asked) if service else {})
+        again = retrain(folder, plans, prompts, wanted, say) if retrain else []
+        return _told(folder, plans, again, dict(service.asked) if service else {})
 
 
 def _records(folder: Folder, wanted: Sequence[str]) -> list[dict[str, Any]]:
@@ -132,60 +150,10 @@ def _entry(folder: Folder, one: Plan) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _run(folder: Folder, plans: Sequence[Plan], wanted: Wanted, say: Say, sink: Sink) -> list[Again]:
-    """Each job that made a model, trained again, one after the other."""
-    done = []
-    for one in plans:
-        if one.recipe is None:
-            continue
-        if one.model is None:
-            one.notes.append("not trained again: the old job made no model")
-            continue
-        say(f"training {one.id} again: {one.recipe} on {one.base}")
-        ended = train(folder, one, one.recipe, wanted.settings, sink)
-        if ended.error:
-            say(f"  {one.id}: {ended.error}")
-        done.append(ended)
-    return done
-
-
-def _compare(
-    folder: Folder, plans: Sequence[Plan], again: Sequence[Again], prompts: Mapping[str, Sequence[Asked]],
-    wanted: Wanted, say: Say,
-) -> list[Job]:  # fmt: skip
-    """`agreement.json` and `agreement.html` of the jobs that were trained again; neither where there is none."""
-    old, jobs = answers.recorded(folder), []
-    by_id = {one.id: one for one in plans}
-    for ended in again:
-        one = by_id[ended.job]
-        keys = [asked.key(str(one.model), wanted.max_tokens) for asked in prompts[one.id]]
-        known = {key: asked for key, asked in zip(keys, prompts[one.id], strict=True) if key in old}
-        if ended.status != "finished" or not known:
-            continue
-        say(f"comparing {one.id}: {len(known)} answers")
-        try:
-            new = new_answers(ended.run, known, wanted.max_tokens)
-        except (ContentError, MissingError) as error:
-            one.notes.append(f"not compared: {error.what}")
-            continue
-        asked_from = wanted.prompts.name if wanted.prompts else one.held_out_name
-        run, verdict = str(ended.run.relative_to(folder.path)), ended.verdict or ""
-        found = agreement(
-            one, run, verdict, asked_from, prompts[one.id], old, new, keys,
-            learned_before=one.learned_before and not wanted.prompts,
-        )  # fmt: skip
-        jobs += [found] if found else []
-    if jobs:
-        service, made = folder.state().get("service", ""), clock.now()
-        folder.write("agreement.json", {"service": service, "made": made, "jobs": [asdict(job) for job in jobs]})
-        files.write_text(folder.path / "agreement.html", page(jobs, service, made))
-    return jobs
-
-
 def _told(
-    folder: Folder, plans: Sequence[Plan], again: Sequence[Again], jobs: Sequence[Job], asked: Mapping[str, int]
+    folder: Folder, plans: Sequence[Plan], again: Sequence[Again], asked: Mapping[str, int]
 ) -> dict[str, Any]:  # fmt: skip
-    runs, agreed = {one.job: one for one in again}, {one.job: one for one in jobs}
+    runs = {one.job: one for one in again}
     counts: dict[str, int] = {}
     for row in folder.lines(answers.FILE):
         counts[row["job"]] = counts.get(row["job"], 0) + ("error" not in row)
@@ -196,7 +164,7 @@ def _told(
                 "id": one.id, "model": one.job.get("model"), "fine_tuned_model": one.model,
                 "status": one.job.get("status"), "method": method(one.job), "answers": counts.get(one.id, 0),
                 "recipe": str(one.recipe) if one.recipe else None, "base": one.base, "notes": one.notes,
-                "run": _run_facts(runs.get(one.id)), "agreement": _shares(agreed.get(one.id)),
+                "run": _run_facts(runs.get(one.id)),
             }
             for one in plans
         ],
@@ -204,10 +172,9 @@ def _told(
 
 
 def _run_facts(one: Again | None) -> dict[str, Any] | None:
-    return asdict(one) | {"run": str(one.run)} if one else None
-
-
-def _shares(job: Job | None) -> dict[str, Any] | None:
-    if job is None:
+    """How a job's training ended, and how far the two models agree; the rows stand in `agreement.json`."""
+    if one is None:
         return None
-    return {name: value for name, value in asdict(job).items() if name not in ("rows", "job", "model", "base", "run")}
+    agreed = asdict(one.agreement) if one.agreement else None
+    shares = {key: agreed[key] for key in ("equal", "similarity", "old_right", "new_right")} if agreed else None
+    return {"path": str(one.run), "status": one.status, "verdict": one.verdict, "error": one.error, "agreement": shares}

@@ -71,4 +71,7 @@ def _asked(row: object, source: str) -> Asked:
 
 def distinct(prompts: Sequence[Asked]) -> list[Asked]:
     """Each question once: asked twice it would be billed twice and counted twice."""
-    return list({fingerprints.of_object(one.wire()): one for one in reversed(prompts)}.values())[::-1]
+    found: dict[str, Asked] = {}
+    for one in prompts:
+        found.setdefault(fingerprints.of_object(one.wire()), one)
+    return list(found.values())

@@ -17,7 +17,7 @@ from ...core import files, fingerprints
 from ...core.errors import TunesmithError
 from ...data.labels import FEWEST_ROWS
 from ..read_recipe import read_recipe
-from ..start import usual_rank, usual_rate
+from ..usual import usual_rank, usual_rate
 from .aliases import Bases
 from .folder import Folder, safe
 
