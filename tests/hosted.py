@@ -40,6 +40,8 @@ class Hosted:
     """The most things on a page, whatever is asked for: cursors are needed."""
     trouble: Callable[[int, str, str], Trouble | str | None] = lambda number, method, path: None
     """Of request number, method and path: what goes wrong; "hang up" ends the connection, "half" in the middle."""
+    halfway: Callable[[], None] = lambda: None
+    """Called when half of an answer is out, before the connection ends."""
     url: str = ""
     asked: list[tuple[str, str]] = field(default_factory=list)
     """(method, path with its query) of every request."""
@@ -219,6 +221,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(content[: len(content) // 2] if half else content)
             self.wfile.flush()
+            if half:
+                self.service.halfway()
             self.close_connection = half
         except (BrokenPipeError, ConnectionResetError):  # who asked has gone
             self.close_connection = True

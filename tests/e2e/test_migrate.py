@@ -138,8 +138,11 @@ def test_a_job_that_was_under_way_is_asked_again(service: Hosted, cli: Cli, tmp_
     migrated(cli, tmp_path / "m", "--job", "ftjob-running1")
     job |= {"status": "succeeded", "fine_tuned_model": "ft:new"}
     service.models["ft:new"] = lambda asked: {"role": "assistant", "content": "ok"}
+    migrated(cli, tmp_path / "m", "--job", "ftjob-sft00001", "--no-answers")
     [one] = migrated(cli, tmp_path / "m", "--job", "ftjob-running1")["jobs"]
     assert (one["status"], one["fine_tuned_model"], one["answers"]) == ("succeeded", "ft:new", 4)
+    kept = json.loads((tmp_path / "m" / "jobs.json").read_text("utf-8"))["jobs"]
+    assert [(job["id"], len(job["events"])) for job in kept] == [("ftjob-sft00001", 5), ("ftjob-running1", 5)]
 
 
 def test_a_tuned_model_that_is_gone_is_a_note(service: Hosted, cli: Cli, tmp_path: Path) -> None:
@@ -214,7 +217,7 @@ def test_unknown_jobs_and_other_folders_are_refused(service: Hosted, cli: Cli, t
 
 
 SMALL = (
-    "--set", "training.max_steps=12", "--set", "training.learning_rate=0.005", "--set", "training.precision=fp32",
+    "--set", "training.epochs=6", "--set", "training.learning_rate=0.005", "--set", "training.precision=fp32",
     "--set", "evaluation.max_tokens=8", "--set", "evaluation.skills=false", "--set", "evaluation.memorisation=null",
     "--set", "adapter.r=4", "--max-tokens", "8",
 )  # fmt: skip
@@ -241,7 +244,9 @@ def test_each_job_is_trained_again_and_compared(
         assert one["equal"]["count"] == sum(row["equal"] for row in one["rows"]) == one["new_right"]["count"]
         assert [row["equal"] for row in one["rows"]] == [row["old"] == row["new"] for row in one["rows"]]
     # What the run itself says of the same rows is what is compared here.
-    predictions = [json.loads(line) for line in (out / "runs/ftjob-sft00001/predictions.jsonl").open(encoding="utf-8")]
+    told_by_run = (out / "runs" / "ftjob-sft00001" / "predictions.jsonl").read_text("utf-8").splitlines()
+    predictions = [json.loads(line) for line in told_by_run]
+    assert 0 < found[0]["equal"]["count"] < 8  # the tiny model has learned some of it
     assert [row["new"] for row in found[0]["rows"]] == [row["tuned"] for row in predictions]
     page = (out / "agreement.html").read_text("utf-8")
     assert "The old model has learned these rows" in page
@@ -274,20 +279,25 @@ def started(out: Path, service: Hosted) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def killed_and_taken_up(service: Hosted, out: Path, at: int, whole: dict[str, bytes]) -> None:
-    """Kill the process while request number `at` waits for its answer: what is there is kept, and the rest comes."""
+def killed_and_taken_up(service: Hosted, out: Path, at: int, whole: dict[str, bytes], *, half: bool) -> None:
+    """Kill the process while request number `at` waits for its answer, or has half of it: what is there is kept, and
+    the rest comes."""
     reached: list[subprocess.Popen[str]] = []
+
+    def kill() -> None:
+        while not reached:
+            time.sleep(0.001)
+        os.kill(reached[0].pid, signal.SIGKILL)
 
     def trouble(number: int, method: str, path: str) -> str | None:
         if number < at:
             return None
-        while not reached:
-            time.sleep(0.001)
-        os.kill(reached[0].pid, signal.SIGKILL)
-        return "hang up"
+        if not half:
+            kill()
+        return "half" if half else "hang up"
 
     service.asked.clear()
-    service.trouble = trouble
+    service.trouble, service.halfway = trouble, kill
     process = started(out, service)
     reached.append(process)
     _, err = process.communicate(timeout=100)
@@ -335,11 +345,19 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
         return {name: content.replace(service.url.encode(), b"URL") for name, content in made.items()}
 
 
-@pytest.mark.parametrize(
-    "at", [15, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 4, 7, 11, 19, 23, 28, 34, 40, 44, 52, 60))]
-)
-def test_killed_at_any_moment_it_goes_on_where_it_was(tmp_path: Path, undisturbed: dict[str, bytes], at: int) -> None:
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("at", [1, 4, 7, 9, 11, 15, 19, 23, 28, 34, 40, 44, 52, 60])
+@pytest.mark.slow
+def test_killed_at_any_moment_it_goes_on_where_it_was(
+    tmp_path: Path, undisturbed: dict[str, bytes], at: int, half: bool
+) -> None:
     with hosted.serving(hosted.usual()) as service:
         whole = {name: content.replace(b"URL", service.url.encode()) for name, content in undisturbed.items()}
-        killed_and_taken_up(service, tmp_path / "m", at, whole)
+        killed_and_taken_up(service, tmp_path / "m", at, whole, half=half)
         assert service.wrong == []
+
+
+def test_killed_once_it_goes_on_where_it_was(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
+    with hosted.serving(hosted.usual()) as service:
+        whole = {name: content.replace(b"URL", service.url.encode()) for name, content in undisturbed.items()}
+        killed_and_taken_up(service, tmp_path / "m", 21, whole, half=True)

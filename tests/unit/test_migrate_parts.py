@@ -176,6 +176,7 @@ def test_a_recipe_takes_over_what_the_old_job_said(tmp_path: Path) -> None:
     spec = read_recipe(done.recipe)
     assert (spec.name, spec.seed, spec.base, spec.method.type) == ("ftjob-1", 42, DEFAULT, "sft")
     assert (spec.training.epochs, spec.training.batch_size, spec.training.early_stopping) == (4, 2, None)
+    assert spec.method.rehearsal.rows == 32  # type: ignore[union-attr]
     assert Path(spec.data.train[0].path) == (tmp_path / "m" / "files" / "file-t.jsonl").resolve()
     assert spec.data.validation == 0
     assert Path(spec.data.test.path).name == "file-v.jsonl"  # type: ignore[union-attr]
@@ -207,7 +208,7 @@ def test_without_a_validation_file_the_last_rows_are_held_out_and_that_is_said(t
 def test_ten_rows_are_enough_as_they_were_there(tmp_path: Path) -> None:
     done = made(tmp_path, hosted.chats(0, 10))
     assert done.recipe is not None
-    assert read_recipe(done.recipe).data.waive.keys() == {"too_few_rows"}
+    assert "too_few_rows" in read_recipe(done.recipe).data.waive
 
 
 @pytest.mark.parametrize(
@@ -310,7 +311,7 @@ def call(name: str, arguments: str) -> dict[str, Any]:
 
 
 def agreed(*both: tuple[Asked, dict[str, Any], str], **other: Any) -> Any:
-    of = Plan("ftjob-1", {"job": {"fine_tuned_model": "ft:x"}}, base="b")
+    of = Plan("ftjob-1", {"fine_tuned_model": "ft:x"}, base="b")
     how = {"run": "runs/1", "verdict": "pass", "asked_from": "f", "learned_before": False, "unanswered": 0}
     return agreement(of, both, **(how | other))
 

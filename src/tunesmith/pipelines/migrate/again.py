@@ -86,7 +86,9 @@ def _compared(
     by_key = {one.key(str(plan.model), wanted.max_tokens): one for one in prompts}
     known = {key: one for key, one in by_key.items() if "error" not in old.get(key, {"error": ""})}
     if not known:
-        plan.notes.append("not compared: no answer of the old model is recorded for these prompts")
+        plan.notes.append(
+            "not compared: no answer of the old model is recorded for these prompts and this --max-tokens"
+        )
         return None
     say(f"comparing {plan.id}: {len(known)} answers")
     new = _new_answers(ended.run, known, wanted.max_tokens)

@@ -81,7 +81,10 @@ def read_bases(given: Sequence[str], table: Path | None) -> Bases:
 def _table(path: Path) -> dict[str, str]:
     if not path.is_file():
         raise MissingError(f"no such table of aliases: {path}", mend="name a YAML file: gpt-4o-mini: BASE")
-    located = parse(path.read_text("utf-8"), str(path))
+    try:
+        located = parse(path.read_text("utf-8"), str(path))
+    except UnicodeDecodeError as error:
+        raise ContentError(f"{path} is not in UTF-8", why=str(error), mend="save it as UTF-8") from error
     value = located.value
     above: tuple[str, ...] = ()
     if isinstance(value, dict) and isinstance(value.get("aliases"), dict):

@@ -5,7 +5,7 @@ handed in where jobs are to be trained.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -80,7 +80,7 @@ def migrate(
     ):
         if service:
             fetch(service, folder, wanted.jobs, say)
-        plans = [plan(folder, record, wanted.bases) for record in _records(folder, wanted.jobs)]
+        plans = _plans(folder, wanted)
         prompts = {one.id: distinct(asked if asked is not None else _held_out(one, wanted.rows)) for one in plans}
         _write_jobs(folder, plans)
         if service and wanted.ask:
@@ -91,14 +91,21 @@ def migrate(
         return _told(folder, plans, again, dict(service.asked) if service else {})
 
 
-def _records(folder: Folder, wanted: Sequence[str]) -> list[dict[str, Any]]:
-    """The jobs that are there, the oldest first."""
-    found = [folder.read(f"jobs/{file.name}") for file in sorted((folder.path / "jobs").glob("*.json"))]
-    records = [one for one in found if one and (not wanted or one["job"]["id"] in wanted)]
-    absent = set(wanted) - {one["job"]["id"] for one in records}
+def _plans(folder: Folder, wanted: Wanted) -> list[Plan]:
+    """The jobs that are there and wanted, the oldest first."""
+    plans = []
+    for file in (folder.path / "jobs").glob("*.json"):
+        record = folder.read(f"jobs/{file.name}")
+        if record and (not wanted.jobs or record["job"]["id"] in wanted.jobs):
+            plans.append(plan(folder, record, wanted.bases))
+    absent = set(wanted.jobs) - {one.id for one in plans}
     if absent:
         raise UsageError(f"job '{min(absent)}' was not fetched", mend="run without --offline, or name another --job")
-    return sorted(records, key=lambda one: (one["job"].get("created_at") or 0, one["job"]["id"]))
+    return _in_order(plans)
+
+
+def _in_order(plans: Sequence[Plan]) -> list[Plan]:
+    return sorted(plans, key=lambda one: (one.job.get("created_at") or 0, one.id))
 
 
 def _held_out(one: Plan, most: int) -> list[Asked]:
@@ -126,17 +133,24 @@ def _ask(
 
 
 def _write_jobs(folder: Folder, plans: Sequence[Plan]) -> None:
-    """`jobs.json`."""
-    files.write_pieces(folder.path / "jobs.json", _pieces([_entry(folder, one) for one in plans]))
+    """`jobs.json`: these jobs, and those that an earlier call with other --job wrote. One a line, one in memory."""
+    mine = {one.id: one for one in plans}
+    earlier = (folder.read("jobs.json") or {"jobs": []})["jobs"]
+    others = {one["id"]: one for one in earlier if one["id"] not in mine}
+    everything = _in_order([*plans, *(Plan(id, entry["job"]) for id, entry in others.items())])
 
+    def pieces() -> Iterator[bytes]:
+        for number, one in enumerate(everything):
+            entry = _entry(folder, one) if one.id in mine else others[one.id]
+            yield (b",\n" if number else b'{"jobs": [\n') + json.dumps(entry, ensure_ascii=False).encode()
+        yield b"\n]}\n" if everything else b'{"jobs": []}\n'
 
-def _pieces(entries: Sequence[dict[str, Any]]) -> list[bytes]:
-    lines = [json.dumps(entry, ensure_ascii=False) for entry in entries]
-    return [b'{"jobs": [\n', ",\n".join(lines).encode(), b"\n]}\n"]
+    files.write_pieces(folder.path / "jobs.json", pieces())
 
 
 def _entry(folder: Folder, one: Plan) -> dict[str, Any]:
     job = one.job
+    record = folder.read(f"jobs/{safe(one.id)}.json") or {}
     ids = [("files", job.get("training_file")), ("files", job.get("validation_file"))]
     ids += [("results", id) for id in job.get("result_files") or ()]
     records = {str(id): folder.read(f"{kind}/{safe(str(id))}.json") for kind, id in ids if id}
@@ -146,7 +160,7 @@ def _entry(folder: Folder, one: Plan) -> dict[str, Any]:
         "files": {id: record for id, record in records.items() if record},
         "recipe": str(one.recipe.relative_to(folder.path)) if one.recipe else None, "base": one.base,
         "held_out": one.held_out_name or None, "notes": one.notes,
-        "job": job, "events": one.record["events"], "checkpoints": one.record["checkpoints"],
+        "job": job, "events": record.get("events", []), "checkpoints": record.get("checkpoints", []),
     }  # fmt: skip
 
 

@@ -47,7 +47,7 @@ def read_prompts(path: Path, most: int, *, named: str | None = None) -> list[Ask
         raise MissingError(f"no such file: {path}", mend="name a file of prompts: JSON Lines, or .txt with one a line")
     name = named or path.name
     if path.suffix == ".txt":
-        lines = [(n, text.strip()) for n, text in enumerate(path.read_text("utf-8").splitlines(), 1) if text.strip()]
+        lines = [(n, text.strip()) for n, text in enumerate(_text(path).splitlines(), 1) if text.strip()]
         asked = [Asked((Message(role="user", content=text),), f"{name}:{n}") for n, text in lines]
     else:
         loaded = load(path, limit=most)
@@ -55,6 +55,13 @@ def read_prompts(path: Path, most: int, *, named: str | None = None) -> list[Ask
     if not asked:
         raise ContentError(f"{path} holds no prompt", mend="give rows of chat messages, or a .txt with a prompt a line")
     return asked[:most]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise ContentError(f"{path} is not in UTF-8", why=str(error), mend="save it as UTF-8") from error
 
 
 def _asked(row: object, source: str) -> Asked:

@@ -15,7 +15,6 @@ import yaml
 
 from ...core import files, fingerprints
 from ...core.errors import TunesmithError
-from ...data.labels import FEWEST_ROWS
 from ..read_recipe import read_recipe
 from ..usual import usual_rank, usual_rate
 from .aliases import Bases
@@ -31,6 +30,11 @@ _HEADER = """\
 
 """
 _METHODS = ("supervised", "dpo")
+_WAIVED = (
+    "no_supervision", "template_refuses", "near_leakage", "too_long", "served_prompt_differs", "too_few_rows",
+)  # fmt: skip
+_REHEARSED = (32, 256)
+_WHY = "the old job was trained on these rows; the data audit of the run tells"
 _SHARE, _MOST = 10, 100
 """Without a validation file one row in ten is held out, at most a hundred."""
 
@@ -40,8 +44,8 @@ class Plan:
     """What becomes of a job."""
 
     id: str
-    record: dict[str, Any]
-    """Job, events, checkpoints, notes: as `jobs/ID.json` has it."""
+    job: dict[str, Any]
+    """As the service tells it."""
     notes: list[str] = field(default_factory=list)
     recipe: Path | None = None
     base: str | None = None
@@ -52,20 +56,15 @@ class Plan:
     """Whether the old model was trained on the held-out rows."""
 
     @property
-    def job(self) -> dict[str, Any]:
-        """The job object."""
-        return dict(self.record["job"])
-
-    @property
     def model(self) -> str | None:
         """The old tuned model's name; None where the job made none."""
         return self.job.get("fine_tuned_model") or None
 
 
 def plan(folder: Folder, record: dict[str, Any], bases: Bases) -> Plan:
-    """The job with its held-out rows and its recipe, or the reasons why there is none."""
+    """The job of a `jobs/ID.json` with its held-out rows and its recipe, or the reasons why there is none."""
     job = record["job"]
-    made = Plan(str(job["id"]), record, list(record["notes"]))
+    made = Plan(str(job["id"]), job, list(record["notes"]))
     for role in ("training_file", "validation_file"):
         made.notes += _missing(folder, "files", job.get(role), role.replace("_", " "))
     for id in job.get("result_files") or ():
@@ -169,7 +168,8 @@ def _text(folder: Folder, made: Plan, kind: str, train: Path, test: Path) -> str
     rate, why = usual_rate(kind == "supervised", small)
     rank = usual_rank(small)
     rows = sum(bool(line.strip()) for line in train.read_bytes().splitlines())
-    few = {"waive": {"too_few_rows": "the old service trained on as few"}} if rows < FEWEST_ROWS else {}
+    # As `tunesmith init` and the server have it: what the base can do is kept.
+    sft = {"type": "sft", "rehearsal": {"rows": max(_REHEARSED[0], min(_REHEARSED[1], rows))}}
     dpo = {"type": "preference", "loss": {"type": "dpo", "beta": known.get("beta", 0.1)}}
     values = {
         "name": safe(made.id)[:64],
@@ -177,9 +177,9 @@ def _text(folder: Folder, made: Plan, kind: str, train: Path, test: Path) -> str
         "base": made.base,
         "data": {
             "train": _from_recipes(folder, train), "validation": 0, "test": _from_recipes(folder, test),
-            "on_overlap": "drop", "on_long": "drop",
-        } | few,
-        "method": dpo if kind == "dpo" else {"type": "sft"},
+            "on_overlap": "drop", "on_long": "truncate", "waive": dict.fromkeys(_WAIVED, _WHY),
+        },
+        "method": dpo if kind == "dpo" else sft,
         "adapter": {"type": "lora", "r": rank, "alpha": 2 * rank, "targets": "all-linear"},
         "training": {
             "epochs": known.get("n_epochs", 3), "batch_size": known.get("batch_size", 1),
