@@ -31,6 +31,7 @@ def test_import_linter_contracts_hold() -> None:
         "tunesmith.pipelines.recipe",
         "tunesmith.pipelines.read_recipe",
         "tunesmith.pipelines.runs",
+        "tunesmith.pipelines.migrate.journey",
         "tunesmith.data.load",
         "tunesmith.server.app",
     ],

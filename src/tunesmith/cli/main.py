@@ -12,7 +12,7 @@ import typer
 
 from .. import __version__
 from ..core.errors import MissingError, OutputError, TunesmithError
-from . import audit, data, import_, jobs, keys
+from . import audit, data, import_, jobs, keys, migrate
 from .console import State, err, show_error
 from .processes import leave
 
@@ -59,6 +59,7 @@ app.add_typer(import_.app, name="import")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(keys.app, name="keys")
 app.add_typer(audit.app, name="audit")
+app.add_typer(migrate.app, name="migrate")
 
 
 def main() -> None:

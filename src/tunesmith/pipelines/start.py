@@ -21,6 +21,7 @@ from ..data.split import hold_out
 from ..models.find import find
 from ..models.refs import DEFAULT, Base
 from .read_recipe import read_recipe
+from .usual import usual_rank, usual_rate
 
 _TEMPLATE = """\
 # For your editor: tunesmith init --schema > recipe.schema.json
@@ -149,13 +150,13 @@ def _text(loaded: Loaded, recipe: Path, name: str, base: str, train: Path, test:
     supervised = loaded.kind == "supervised"
     metrics = usual_metrics(loaded) if supervised else ["preference_accuracy"]
     small = base.startswith("bundled/")
-    rate, why = _rate(supervised, small)
+    rate, why = usual_rate(supervised, small)
     folder = recipe.parent.resolve()
     test_line = _SPLIT_NOTE.format(test=_relative(test, folder)) if test else ""
     return _TEMPLATE.format(
         file=loaded.path, rows=loaded.rows, format=loaded.format, recipe=recipe, name=name,
         title=_plain(name), base=_plain(base), method=_method(loaded, find(base, recipe.parent)),
-        train=_relative(train, folder), test=test_line, r=32 if small else 16, alpha=64 if small else 32,
+        train=_relative(train, folder), test=test_line, r=usual_rank(small), alpha=2 * usual_rank(small),
         epochs=max(3, min(10, 5000 // max(1, loaded.rows))) if supervised else 1, learning_rate=rate, rate_why=why,
         metrics=", ".join(metrics), first=metrics[0], least=0.05,
     )  # fmt: skip
@@ -167,15 +168,6 @@ def _method(loaded: Loaded, base: Base) -> str:
         return _PREFERENCE.format(loss="kto" if loaded.kind == "labelled" else "dpo")
     # An encoder-decoder writes nothing by itself that it could reread.
     return _SUPERVISED if base.encoder_decoder else _SUPERVISED + _REHEARSAL
-
-
-def _rate(supervised: bool, small: bool) -> tuple[str, str]:
-    """(learning rate, why this one)."""
-    if supervised:
-        usual = ("2.0e-4", "the usual rate for LoRA")
-        return ("2.0e-3", "a base of 8 M parameters takes more than the usual 2e-4") if small else usual
-    usual = ("2.0e-5", "preferences are learned more slowly than answers")
-    return ("1.0e-4", "a base of 8 M parameters takes more than the usual 2e-5") if small else usual
 
 
 def usual_metrics(loaded: Loaded) -> list[str]:

@@ -8,6 +8,7 @@ and they are ours.
 import base64
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -24,32 +25,53 @@ _TEMPLATES = Path(__file__).parent / "templates"
 def render(facts: ReportFacts) -> str:
     """The report as HTML text; equal facts give an equal page."""
     css, script = _part("report.css"), _part("report.js")
-    environment = Environment(
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            facts=facts,
+            words=wording,
+            policy=_policy(css, script),
+            css=Markup(css),  # noqa: S704 - our own file
+            script=Markup(script),  # noqa: S704 - our own file
+            caveats=wording.caveats(facts),
+            rivals=wording.rivals(facts),
+            rows=arrange(facts.rows),
+            metric_chart=metric_chart(facts.metrics),
+            loss_chart=loss_chart(facts.curves),
+            slice_metrics=list(dict.fromkeys(metric.name for part in facts.slices for metric in part.metrics)),
+            slice_cells=_slice_cells,
+            few_slice_rows=wording.FEW_SLICE_ROWS,
+            loss=_loss,
+            data_items=data_items(facts.audit),
+            **about_parts(facts.audit.diversity),
+            cost_items=_cost_items(facts.cost),
+            phase_items=[(time.phase, wording.duration(time.seconds)) for time in facts.times],
+        )
+    )
+
+
+def plain_page(template: str, **facts: Any) -> str:
+    """A page without a script, in the report's style."""
+    css = _part("report.css")
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            policy=_policy(css, None),
+            css=Markup(css),  # noqa: S704 - our own file
+            **facts,
+        )
+    )
+
+
+def _environment() -> Environment:
+    return Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2").render(
-        facts=facts,
-        words=wording,
-        policy=_policy(css, script),
-        css=Markup(css),  # noqa: S704 - our own file
-        script=Markup(script),  # noqa: S704 - our own file
-        caveats=wording.caveats(facts),
-        rivals=wording.rivals(facts),
-        rows=arrange(facts.rows),
-        metric_chart=metric_chart(facts.metrics),
-        loss_chart=loss_chart(facts.curves),
-        slice_metrics=list(dict.fromkeys(metric.name for part in facts.slices for metric in part.metrics)),
-        slice_cells=_slice_cells,
-        few_slice_rows=wording.FEW_SLICE_ROWS,
-        loss=_loss,
-        data_items=data_items(facts.audit),
-        **about_parts(facts.audit.diversity),
-        cost_items=_cost_items(facts.cost),
-        phase_items=[(time.phase, wording.duration(time.seconds)) for time in facts.times],
     )
 
 
@@ -57,12 +79,12 @@ def _part(name: str) -> str:
     return (_TEMPLATES / name).read_text("utf-8")
 
 
-def _policy(css: str, script: str) -> str:
-    """A Content Security Policy that allows this style, this script and images inside the page only."""
+def _policy(css: str, script: str | None) -> str:
+    """A Content Security Policy that allows this style, this script, if any, and images inside the page only."""
     sources = {
         "default-src": "'none'",
         "style-src": f"'sha256-{_digest(css)}'",
-        "script-src": f"'sha256-{_digest(script)}'",
+        "script-src": "'none'" if script is None else f"'sha256-{_digest(script)}'",
         "img-src": "data:",
         "base-uri": "'none'",
         "form-action": "'none'",
