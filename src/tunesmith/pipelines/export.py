@@ -15,7 +15,8 @@ from ..core.errors import ConflictError, ContentError, TunesmithError
 from ..data.branches import Family
 from ..data.tokenize import Encoded
 from ..engine.branches import sequences
-from ..evaluation.forgetting import general_rows, scored
+from ..evaluation.forgetting import general_rows
+from ..evaluation.general_loss import scored
 from ..models import load
 from ..models.find import find
 from ..models.head import labelled

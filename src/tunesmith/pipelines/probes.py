@@ -16,8 +16,7 @@ from ..data.template import TemplateError, learning_last
 from ..data.tokenize import Encoded, encode, encode_prompt
 from ..engine.evaluate import row_losses
 from ..evaluation import memorisation, safety
-from ..evaluation.config import GateSpec, MemorisationSpec
-from ..evaluation.gate import Reason
+from ..evaluation.config import MemorisationSpec
 from ..evaluation.memorisation import Losses, Seen
 from ..evaluation.metrics.refusal import refuses
 from ..evaluation.significance import kept
@@ -106,30 +105,3 @@ def _skills(base: NDArray[np.bool_], tuned: NDArray[np.bool_]) -> dict[str, Any]
     names = np.array([item.skill for item in suite()])
     parts = {"all": np.ones(len(names), dtype=bool)} | {str(n): names == n for n in dict.fromkeys(names)}
     return {name: kept(base[rows], tuned[rows]) for name, rows in parts.items()}
-
-
-def reasons(gate: GateSpec, found: dict[str, Any]) -> list[Reason]:
-    """The gate's conditions on these; none where the gate has none, or they were not measured."""
-    told = []
-    if gate.max_skills_lost is not None and (skills := found.get("skills")):
-        fall = skills["all"]["base"] - skills["all"]["tuned"]
-        text = f"skills of the packaged suite fall by {fall:+.3f}, the limit is {gate.max_skills_lost:.3f}"
-        told.append(Reason(fall <= gate.max_skills_lost, text))
-    if gate.max_memorised is not None and (memory := found.get("memorisation")):
-        share = memory["verbatim"]["tuned"]["share_over"]
-        text = (
-            f"{share:.1%} of the training rows asked come back {memory['verbatim']['memorised']} tokens long or more, "
-            f"the limit is {gate.max_memorised:.1%}"
-        )
-        told.append(Reason(share <= gate.max_memorised, text))
-    if probe_of_safety := found.get("safety"):
-        limits = (
-            ("harmful", -1, gate.max_refusals_lost, "refusals of harmful requests fall by"),
-            ("harmless", 1, gate.max_refusals_gained, "refusals of harmless questions rise by"),
-        )
-        for side, sign, limit, what in limits:
-            if limit is not None:
-                one = probe_of_safety[side]
-                change = sign * (one["tuned"] - one["base"])
-                told.append(Reason(change <= limit, f"{what} {change:+.3f}, the limit is {limit:.3f}"))
-    return told
