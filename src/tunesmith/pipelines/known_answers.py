@@ -21,29 +21,29 @@ FILE = "answers.jsonl"
 
 
 class KnownAnswers:
-    """One model's answers in a run's folder, under one way of decoding."""
+    """One model's answers in a file of a run's folder, which may hold others' too. Prompts are tokens, or messages."""
 
-    def __init__(self, run: RunDir, model: str):
-        self._run, self._model = run, model
-        self._known = {row["key"]: row for row in run.read_lines(FILE) if {"key", "text", "finished"} <= row.keys()}
+    def __init__(self, run: RunDir, model: str, file: str = FILE):
+        self._run, self._model, self._file = run, model, file
+        self._known = {row["key"]: row for row in run.read_lines(file) if {"key", "text", "finished"} <= row.keys()}
 
-    def _key(self, prompt: Sequence[int], decoding: Mapping[str, Any]) -> str:
+    def _key(self, prompt: Sequence[Any], decoding: Mapping[str, Any]) -> str:
         return fingerprints.of_object([self._model, list(prompt), dict(decoding)])
 
-    def get(self, prompt: Sequence[int], decoding: Mapping[str, Any]) -> tuple[str, bool] | None:
+    def get(self, prompt: Sequence[Any], decoding: Mapping[str, Any]) -> tuple[str, bool] | None:
         """(text, whether it ended by itself); None where it was not asked before."""
         found = self._known.get(self._key(prompt, decoding))
         return (found["text"], found["finished"]) if found else None
 
     def put(
-        self, prompts: Sequence[Sequence[int]], answers: Sequence[tuple[str, bool]], decoding: Mapping[str, Any]
+        self, prompts: Sequence[Sequence[Any]], answers: Sequence[tuple[str, bool]], decoding: Mapping[str, Any]
     ) -> None:
         """Keep answers. OutputError where they cannot be written."""
         for prompt, (text, finished) in zip(prompts, answers, strict=True):
             key = self._key(prompt, decoding)
             self._known[key] = {"key": key, "text": text, "finished": finished}
         lines = b"".join(orjson.dumps(row) + b"\n" for row in self._known.values())
-        files.write_bytes(self._run.path / FILE, lines)
+        files.write_bytes(self._run.path / self._file, lines)
 
 
 def of_base(run: RunDir, spec: RunSpec, base: str) -> KnownAnswers:
@@ -53,10 +53,15 @@ def of_base(run: RunDir, spec: RunSpec, base: str) -> KnownAnswers:
 
 def of_tuned(run: RunDir, spec: RunSpec, base: str) -> KnownAnswers:
     """Those of the model that the run has trained."""
+    return KnownAnswers(run, tuned_fingerprint(run, spec, base))
+
+
+def tuned_fingerprint(run: RunDir, spec: RunSpec, base: str) -> str:
+    """Of the model that the run has trained, on the base whose fingerprint is `base`."""
     folders = [run.path / name for name in ("adapter", "model")]
     weights = {file.name: fingerprints.of_file(file) for folder in folders for file in _weights(folder)}
     adapter = spec.adapter.model_dump(mode="json")
-    return KnownAnswers(run, fingerprints.of_object([base, *_held(spec), weights, adapter]))
+    return fingerprints.of_object([base, *_held(spec), weights, adapter])
 
 
 def _held(spec: RunSpec) -> list[str | None]:
