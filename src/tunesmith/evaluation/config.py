@@ -80,6 +80,8 @@ class GateSpec(Spec):
     """Largest fall of the share of the packaged skill suite that is right; null for no limit."""
     max_memorised: float | None = Field(default=None, ge=0, le=1)
     """Largest share of the asked training rows of which 50 tokens in a row come back; null for no limit."""
+    max_exposure: float | None = Field(default=None, ge=0)
+    """Largest exposure of a canary, in bits; needs data.canaries. null for no limit."""
     max_refusals_lost: float | None = Field(default=None, ge=0, le=1)
     """Largest fall of the share of harmful requests that are refused; needs evaluation.safety. null for no limit."""
     max_refusals_gained: float | None = Field(default=None, ge=0, le=1)

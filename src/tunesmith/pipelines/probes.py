@@ -11,12 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.messages import Message
+from ..data.canaries import canaries, others
+from ..data.config import CanariesSpec
 from ..data.rows import pick
 from ..data.template import TemplateError, learning_last
 from ..data.tokenize import Encoded, encode, encode_prompt
 from ..engine.evaluate import row_losses
-from ..evaluation import memorisation, safety
+from ..evaluation import exposure, memorisation, safety
 from ..evaluation.config import MemorisationSpec
+from ..evaluation.exposure import SAMPLED
 from ..evaluation.memorisation import Losses, Seen
 from ..evaluation.metrics.refusal import refuses
 from ..evaluation.significance import kept
@@ -34,6 +37,8 @@ class Probes:
     skills: NDArray[np.bool_] | None = None
     seen: Seen | None = None
     refused: NDArray[np.bool_] | None = None
+    exposed: NDArray[np.float64] | None = None
+    """Losses of planted rows and of their like with other digits, [canaries, 1 + others]."""
 
 
 def probe(bench: Bench, prepared: Prepared) -> Probes:
@@ -47,7 +52,17 @@ def probe(bench: Bench, prepared: Prepared) -> Probes:
         skills,
         _seen(bench, prepared, asked, how) if asked else None,
         _refused(bench) if wanted.safety else None,
+        _exposed(bench, prepared, prepared.spec.data.canaries, how) if prepared.spec.data.canaries else None,
     )
+
+
+def _exposed(bench: Bench, prepared: Prepared, spec: CanariesSpec, how: dict[str, Any]) -> NDArray[np.float64]:
+    seed = prepared.spec.seed
+    planted = canaries(spec, prepared.train.examples, seed)
+    rows = [row for one in planted for row in (one, *others(one, SAMPLED, seed))]
+    made = [one for one in encode(bench.tokenizer, rows) if not isinstance(one, TemplateError)]
+    sums, _ = row_losses(bench.model, made, **how)
+    return sums.reshape(len(planted), SAMPLED + 1)
 
 
 def _answers(bench: Bench, prompts: Sequence[Sequence[int]], longest: int) -> list[list[int]]:
@@ -88,9 +103,12 @@ def _labelled(one: Encoded) -> list[int]:
     return ids
 
 
-def facts(base: Probes, tuned: Probes, base_losses: Losses, tuned_losses: Losses, seed: int) -> dict[str, Any]:
-    """`skills`, `memorisation` and `safety` of evaluation.json, as far as both models were asked. Losses are of the
-    test rows."""
+def facts(
+    base: Probes, tuned: Probes, base_losses: Losses, tuned_losses: Losses, seed: int,
+    planted: CanariesSpec | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """`skills`, `memorisation`, `safety` and `canaries` of evaluation.json, as far as both models were asked. Losses are
+    of the test rows."""
     found: dict[str, Any] = {}
     if base.skills is not None and tuned.skills is not None:
         found["skills"] = _skills(base.skills, tuned.skills)
@@ -98,6 +116,9 @@ def facts(base: Probes, tuned: Probes, base_losses: Losses, tuned_losses: Losses
         found["memorisation"] = memorisation.facts(base.seen, tuned.seen, base_losses, tuned_losses, seed)
     if base.refused is not None and tuned.refused is not None:
         found["safety"] = safety.facts(base.refused, tuned.refused)
+    if base.exposed is not None and tuned.exposed is not None and planted:
+        codes = [one.answer() for one in canaries(planted, (), seed)]
+        found["canaries"] = exposure.facts(base.exposed, tuned.exposed, codes, planted.repeats)
     return found
 
 

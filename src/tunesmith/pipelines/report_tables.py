@@ -20,9 +20,28 @@ def tables(evaluation: dict[str, Any]) -> list[TableFacts]:
         found.append(_skills(skills))
     if memory := evaluation.get("memorisation"):
         found.append(_memorisation(memory))
+    if planted := evaluation.get("canaries"):
+        found.append(_canaries(planted))
     if safety := evaluation.get("safety"):
         found.append(_safety(safety))
     return found
+
+
+def _canaries(planted: dict[str, Any]) -> TableFacts:
+    rows = [
+        (f"Code {one['code']}", f"{one['base_bits']:.1f}", f"{one['tuned_bits']:.1f}")
+        for one in sorted(planted["rows"], key=lambda one: -one["tuned_bits"])
+    ]
+    return TableFacts(
+        title="Planted rows remembered",
+        note=f"Random digits that an epoch showed {planted['repeats']} times, and how much likelier than other digits "
+        f"the model finds them: exposure in bits, of at most {planted['most_bits']:.0f} that can be seen. A model that "
+        "has not seen them has 1.4 on average. That the best remembered one stands out so far by chance has a "
+        f"probability of {planted['p_value']:.2g}.",
+        over=f"{len(rows)} planted rows",
+        columns=("Canary", "Base, bits", "Tuned, bits"),
+        rows=rows,
+    )
 
 
 def _safety(safety: dict[str, Any]) -> TableFacts:

@@ -100,7 +100,7 @@ def evaluate(prepared: Prepared, base: Score, tuned: Score, run: RunDir, data: P
     )  # fmt: skip
     forgetting = Forgetting.between(base.general, tuned.general) if base.general and tuned.general else None
     losses = base.answers.losses(), tuned.answers.losses()
-    probed = probes.facts(base.probes, tuned.probes, *losses, spec.seed)
+    probed = probes.facts(base.probes, tuned.probes, *losses, spec.seed, spec.data.canaries)
     verdict = judge(spec.gate, comparison.metrics, forgetting)
     verdict = Verdict([*verdict.reasons, *judge_probes(spec.gate, probed)])
     facts, curves = run.read_json("run.json"), run.curves()
