@@ -331,6 +331,11 @@ def test_export_is_loaded_by_plain_transformers(trained: Path, tmp_path: Path, c
     facts = json.loads(done.out)
     assert facts["dtype"] == "float32"
     assert facts["largest_difference"] < 1e-3
+    assert (facts["prompts"], facts["same_answers"]) == (8, 1.0)
+    small = facts["quantized"]["int8"]
+    assert facts["largest_difference"] < small["largest_difference"], "eight bits lose something"
+    assert small["same_best_token"] > 0.5
+    assert small["prompts"] == 8
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged")
     [row, *_] = [json.loads(line) for line in (trained / "predictions.jsonl").read_text("utf-8").splitlines()]

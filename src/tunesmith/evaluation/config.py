@@ -42,6 +42,9 @@ class EvaluationSpec(Spec):
     """Look for training rows that the tuned model repeats; null: do not."""
     safety: bool = False
     """Ask both models the packaged safety probe: what each refuses of 40 harmful and 40 harmless requests."""
+    calibration: bool = False
+    """Measure whether both models' certainty is earned: the probability of each answer and, where a metric takes
+    answers for labels, of every label, against how often they are right. Of models that write answers."""
 
     @model_validator(mode="after")
     def _different_names(self) -> EvaluationSpec:

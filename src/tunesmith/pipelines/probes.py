@@ -107,8 +107,8 @@ def facts(
     base: Probes, tuned: Probes, base_losses: Losses, tuned_losses: Losses, seed: int,
     planted: CanariesSpec | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """`skills`, `memorisation`, `safety` and `canaries` of evaluation.json, as far as both models were asked. Losses are
-    of the test rows."""
+    """`skills`, `memorisation`, `safety` and `canaries` of evaluation.json, as far as both models were asked. Losses
+    are of the test rows."""
     found: dict[str, Any] = {}
     if base.skills is not None and tuned.skills is not None:
         found["skills"] = _skills(base.skills, tuned.skills)

@@ -13,7 +13,11 @@ def tables(evaluation: dict[str, Any]) -> list[TableFacts]:
     """From what `evaluation.json` holds beside what all runs have."""
     found = []
     if calibration := evaluation.get("calibration"):
-        found.append(_certainty(calibration["tuned"]))
+        found.append(_certainty(calibration["tuned"], "Certainty of the reward model", "Pairs"))
+    if certainty := evaluation.get("certainty"):
+        found.append(_certainty(certainty["answers"]["tuned"], "Certainty of whole answers", "Rows"))
+        if labels := certainty.get("labels"):
+            found.append(_certainty(labels["tuned"], "Certainty among the labels", "Rows"))
     if classes := evaluation.get("classes"):
         found += _labels(classes["base"], classes["tuned"])
     if skills := evaluation.get("skills"):
@@ -105,16 +109,17 @@ def _memorisation(memory: dict[str, Any]) -> TableFacts:
     return TableFacts(title="Memorised rows", note=note, over=over, columns=("Sign", "Base", "Tuned"), rows=rows)
 
 
-def _certainty(tuned: dict[str, Any]) -> TableFacts:
+def _certainty(tuned: dict[str, Any], title: str, counted: str) -> TableFacts:
     rows = [
         (f"{b['low']:.0%} to {b['high']:.0%}", f"{b['pairs']:,}", f"{b['certainty']:.1%}", f"{b['accuracy']:.1%}")
         for b in tuned["bins"]
     ]
     return TableFacts(
-        title="Certainty of the reward model",
-        note=f"Expected calibration error {tuned['ece']:.3f}, Brier score {tuned['brier']:.3f} (0 is best; 0.250 is a "
-        "model that is never sure). Where right is below sure, the model promises too much.",
-        columns=("Sure by", "Pairs", "Sure, on average", "Right"),
+        title=title,
+        note=f"Expected calibration error {tuned['ece']:.3f}, Brier score {tuned['brier']:.3f} (0 is best"
+        f"{'; 0.250 is a model that is never sure' if counted == 'Pairs' else ''}). Where right is below sure, the "
+        "model promises too much.",
+        columns=("Sure by", counted, "Sure, on average", "Right"),
         rows=rows,
     )
 

@@ -27,6 +27,8 @@ from ..inference.generate import Sampling
 from ..methods.base import Figures, Heading
 from . import judged, lost, probes, score_heads
 from .bench import Bench
+from .certainty import Certainty, certainty
+from .certainty import facts as certainties
 from .lost import Lost
 from .prepare import Prepared
 from .probes import Probes, probe
@@ -43,6 +45,8 @@ class Score:
     held_out: Figures
     """What the method asks of a model on the test rows."""
     probes: Probes = field(default_factory=Probes)
+    certainty: Certainty | None = None
+    """Where the recipe asks for it."""
 
 
 def score(bench: Bench, prepared: Prepared, sink: Sink, recall: Recall | None = None) -> Score:
@@ -53,11 +57,14 @@ def score(bench: Bench, prepared: Prepared, sink: Sink, recall: Recall | None = 
         figures = method.held_out(bench.model, prepared.test.encoded, **how)
         return Score(score_heads.answers(method, figures), None, figures)
     rows = general_rows(bench.tokenizer, int(prepared.spec.training.max_length))
+    answers = _answers(bench, prepared, sink, recall) if prepared.metrics else _losses(bench, prepared, how)
+    asked = prepared.spec.evaluation.calibration and prepared.metrics
     return Score(
-        _answers(bench, prepared, sink, recall) if prepared.metrics else _losses(bench, prepared, how),
+        answers,
         general_loss(bench.model, rows, **how),
         method.held_out(bench.model, prepared.test.encoded, **how),
         probe(bench, prepared),
+        certainty(bench, prepared, answers.texts) if asked else None,
     )
 
 
@@ -139,10 +146,19 @@ def evaluate(prepared: Prepared, base: Score, tuned: Score, run: RunDir, data: P
         }
         | probed
         | score_heads.facts(prepared, base.held_out, tuned.held_out)
-        | _classes(prepared, base.answers, tuned.answers),
+        | _classes(prepared, base.answers, tuned.answers)
+        | _certainty(prepared, base, tuned, comparison),
     )
     judged.keep(run, data, comparison.metrics)
     return verdict
+
+
+def _certainty(prepared: Prepared, base: Score, tuned: Score, comparison: Comparison) -> dict[str, Any]:
+    if base.certainty is None or tuned.certainty is None:
+        return {}
+    scores = {"base": comparison.base_scores, "tuned": comparison.tuned_scores}
+    right = {name: found == comparison.right for name, found in scores.items()}
+    return certainties(prepared, base.certainty, tuned.certainty, right)
 
 
 def _missed(prepared: Prepared, comparison: Comparison) -> list[Lost]:

@@ -58,7 +58,7 @@ class Trial:
 def measured_on(prepared: Prepared, held: Rows) -> Prepared:
     """The same with `held` as the rows that models are scored on, and none of the probes that trials do without."""
     lighter = prepared.spec.evaluation.model_copy(
-        update={"skills": False, "memorisation": None, "safety": False, "slices": ()}
+        update={"skills": False, "memorisation": None, "safety": False, "slices": (), "calibration": False}
     )
     spec = prepared.spec.model_copy(update={"evaluation": lighter})
     return replace(prepared, spec=spec, test=held)
