@@ -17,7 +17,7 @@ from ..data.rows import pick
 from ..data.template import TemplateError, learning_last
 from ..data.tokenize import Encoded, encode, encode_prompt
 from ..engine.evaluate import row_losses
-from ..evaluation import exposure, memorisation, safety
+from ..evaluation import contamination, exposure, memorisation, safety
 from ..evaluation.config import MemorisationSpec
 from ..evaluation.exposure import SAMPLED
 from ..evaluation.memorisation import Losses, Seen
@@ -107,13 +107,15 @@ def facts(
     base: Probes, tuned: Probes, base_losses: Losses, tuned_losses: Losses, seed: int,
     planted: CanariesSpec | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """`skills`, `memorisation`, `safety` and `canaries` of evaluation.json, as far as both models were asked. Losses
-    are of the test rows."""
+    """`skills`, `memorisation`, `contamination`, `safety` and `canaries` of evaluation.json, as far as both models were
+    asked. Losses are of the test rows."""
     found: dict[str, Any] = {}
     if base.skills is not None and tuned.skills is not None:
         found["skills"] = _skills(base.skills, tuned.skills)
     if base.seen and tuned.seen and len(tuned.seen.losses):
         found["memorisation"] = memorisation.facts(base.seen, tuned.seen, base_losses, tuned_losses, seed)
+        if seen := contamination.facts(base.seen.losses, base_losses, seed):
+            found["contamination"] = seen
     if base.refused is not None and tuned.refused is not None:
         found["safety"] = safety.facts(base.refused, tuned.refused)
     if base.exposed is not None and tuned.exposed is not None and planted:

@@ -24,11 +24,32 @@ def tables(evaluation: dict[str, Any]) -> list[TableFacts]:
         found.append(_skills(skills))
     if memory := evaluation.get("memorisation"):
         found.append(_memorisation(memory))
+    if (seen := evaluation.get("contamination")) and seen["suspected"]:
+        found.append(_contamination(seen))
     if planted := evaluation.get("canaries"):
         found.append(_canaries(planted))
     if safety := evaluation.get("safety"):
         found.append(_safety(safety))
     return found
+
+
+def _contamination(seen: dict[str, Any]) -> TableFacts:
+    low, high = seen["ci95"]
+    named = ", ".join(str(place + 1) for place in seen["indices"])
+    rows = f" These are the test rows {named}{', ...' if seen['far_likelier'] > len(seen['indices']) else ''}."
+    return TableFacts(
+        title="The base may know the test rows",
+        note="It finds their answers likelier than those of training rows, which it has not seen either: it may have "
+        f"read them, or they are easier. No proof, but test on rows that were never published.{rows if named else ''}",
+        over=f"{seen['rows']} test rows beside {seen['training_rows']} training rows, by the base's loss",
+        columns=("Sign", "Value", "Where there is nothing to find"),
+        rows=[
+            ("Test rows told from training rows by lower loss (AUC)", f"{seen['auc']:.3f} [{low:.3f}, {high:.3f}]",
+             "0.500"),
+            ("Test rows far likelier than is usual", f"{seen['far_likelier']} (p = {seen['p_value']:.2g})",
+             f"about {0.01 * seen['rows']:.0f}"),
+        ],
+    )  # fmt: skip
 
 
 def _canaries(planted: dict[str, Any]) -> TableFacts:
