@@ -24,12 +24,6 @@ def run(trained: Path, tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def again(run: Path, **gate: float) -> tuple[dict[str, object], bool]:
-    found = judged.again(run, None, GateSpec(require=gate or None, max_forgetting=None) if gate else None)
-    assert found is not None
-    return found[0], found[1].passed
-
-
 def test_nothing_changed_is_judged_without_torch(run: Path) -> None:
     first = json.loads((run / "evaluation.json").read_text("utf-8"))
     code = (
@@ -51,10 +45,11 @@ def test_another_gate_is_judged_as_the_whole_way_judges_it(run: Path) -> None:
     quick = judged.again(run, None, wanted)
     whole = journey.evaluate_run(run, sink=lambda _: None, gate=wanted, fresh=True)
     assert quick is not None
-    assert [vars(one) for one in quick[1].reasons] == [vars(one) for one in whole[1].reasons]
-    assert quick[0]["reasons"] == whole[0]["reasons"]
-    assert quick[0]["forgetting"] == whole[0]["forgetting"]
-    assert any("Holm" in reason.text for reason in quick[1].reasons), "which looks at the kept draws"
+    assert quick.changed
+    assert [vars(one) for one in quick.verdict.reasons] == [vars(one) for one in whole[1].reasons]
+    assert quick.evaluation["reasons"] == whole[0]["reasons"]
+    assert quick.evaluation["forgetting"] == whole[0]["forgetting"]
+    assert any("Holm" in reason.text for reason in quick.verdict.reasons), "which looks at the kept draws"
 
 
 def test_the_command_says_that_nothing_was_asked(run: Path, cli: Callable[..., tiny.Result]) -> None:
@@ -63,6 +58,7 @@ def test_the_command_says_that_nothing_was_asked(run: Path, cli: Callable[..., t
     assert "nothing has changed" in done.err
     assert json.loads(done.out)["verdict"] == "pass"
     assert cli("evaluate", run, "--gate", "exact_match=0.99").code == 10
+    assert "+0.990 is needed" in (run / "report.html").read_text("utf-8")
     assert cli("evaluate", run, "--gate", "no_such=0.99").code == 3
 
 

@@ -60,7 +60,13 @@ def _evaluation(
 
     if not fresh and (known := judged.again(run, data, gate)):
         say("nothing has changed since the models were asked: their answers are judged as they are (--fresh asks anew)")
-        return known
+        if known.changed and data is None:
+            from ..pipelines import report_facts
+            from ..pipelines.rundir import RunDir
+
+            opened = RunDir.open(run)
+            opened.write_text("report.html", report_facts.page(opened))
+        return known.evaluation, known.verdict
     from ..pipelines import journey
     from .progress import Watch
 

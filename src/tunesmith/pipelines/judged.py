@@ -8,6 +8,7 @@ as it was, another gate, or the same again, is a matter of reading these.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from ..evaluation.gate import Reason, Verdict, check_names, judge, judge_probes
 from ..evaluation.significance import Difference
 from ..evaluation.stats import Interval, Paired
 from ..models.find import find
-from . import compatible, report_facts
+from . import compatible
 from .recipe import RunSpec
 from .rundir import RunDir
 
@@ -86,9 +87,19 @@ def keep(run: RunDir, data: Path | None, metrics: Sequence[MetricResult]) -> Non
     run.write_json(f"{into}/{ASKED}", {"asked": known})
 
 
-def again(path: Path, data: Path | None, gate: GateSpec | None) -> tuple[dict[str, Any], Verdict] | None:
-    """Judge figures that are there under the recipe's gate or another; the evaluation as it is now, and the verdict.
-    None where something has changed since, or nothing was kept: then they must be measured."""
+@dataclass(frozen=True)
+class Again:
+    """An evaluation judged again. `changed`: whether the verdict, or a reason, is another than it was."""
+
+    evaluation: dict[str, Any]
+    verdict: Verdict
+    changed: bool
+
+
+def again(path: Path, data: Path | None, gate: GateSpec | None) -> Again | None:
+    """Judge figures that are there under the recipe's gate or another, and write `evaluation.json` where that changes
+    it; the report is then to be made again. None where something has changed since, or nothing was kept: then they must
+    be measured."""
     run, into = RunDir.open(path), place(data)
     if not all((run.path / into / name).is_file() for name in (ASKED, DRAWS, "evaluation.json")):
         return None
@@ -98,16 +109,18 @@ def again(path: Path, data: Path | None, gate: GateSpec | None) -> tuple[dict[st
     spec = spec if gate is None else spec.model_copy(update={"gate": gate})
     compatible.require(spec, find(spec.base))
     evaluation = run.read_json(f"{into}/evaluation.json")
+    before = evaluation["reasons"]
     verdict = _verdict(spec, evaluation, load_file(run.path / into / DRAWS))
     evaluation["verdict"] = "pass" if verdict.passed else "fail"
     evaluation["reasons"] = [vars(reason) for reason in verdict.reasons]
     if evaluation["forgetting"]["base_loss"] is not None:
         evaluation["forgetting"]["limit"] = spec.gate.max_forgetting
-    run.write_json(f"{into}/evaluation.json", evaluation)
-    if data is None:
-        run.update(verdict=evaluation["verdict"])
-        run.write_text("report.html", report_facts.page(run))
-    return evaluation, verdict
+    changed = before != evaluation["reasons"]
+    if changed:
+        run.write_json(f"{into}/evaluation.json", evaluation)
+        if data is None:
+            run.update(verdict=evaluation["verdict"])
+    return Again(evaluation, verdict, changed)
 
 
 def _verdict(spec: RunSpec, evaluation: dict[str, Any], draws: dict[str, Any]) -> Verdict:
