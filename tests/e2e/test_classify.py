@@ -141,7 +141,7 @@ def test_full_fine_tuning_and_balanced_weights(base: Path, tmp_path: Path, cli: 
     assert done.code == 0, done.err
     told = cli("generate", tmp_path / "run", "--prompt", "Sue: Sue has a cup", "--base", "--json")
     assert set(json.loads(told.out)["probabilities"]) == {"Tom", "Lily", "Sue"}
-    assert cli("evaluate", tmp_path / "run").code == 0
+    assert cli("evaluate", tmp_path / "run", "--fresh").code == 0
 
 
 @pytest.mark.slow

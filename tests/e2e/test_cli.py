@@ -61,7 +61,7 @@ def test_run_writes_every_file_of_a_run(trained: Path) -> None:
     assert files == {
         "recipe.lock.yaml", "run.json", "metrics.jsonl", "checkpoints", "adapter", "evaluation.json",
         "predictions.jsonl", "report.html", "data-audit.json", "training-rows.tsv",
-        "lost-rows.jsonl",
+        "lost-rows.jsonl", "answers.jsonl", "judged.json", "draws.safetensors",
     }  # fmt: skip
     for checkpoint in (trained / "checkpoints").iterdir():
         listed = _read(checkpoint / "MANIFEST.json")["files"]
@@ -215,7 +215,7 @@ def test_full_fine_tuning_from_run_to_export(tmp_path: Path, base: Path, cli: Cl
     assert done.code == 0, done.err
     before = json.loads(done.out)
     assert not (run / "adapter").exists()
-    again = cli("evaluate", run, "--json")
+    again = cli("evaluate", run, "--fresh", "--json")
     assert again.code == 0, again.err
     assert json.loads(again.out)["metrics"] == [m | {} for m in before["metrics"]]
     exported = json.loads(cli("export", run, "--json").out)
@@ -258,7 +258,7 @@ def test_report_is_built_again(trained: Path, tmp_path: Path, cli: Cli) -> None:
 def test_evaluate_gives_the_same_figures_again(trained: Path, tmp_path: Path, cli: Cli) -> None:
     shutil.copytree(trained, tmp_path / "run")
     times = _read(trained / "run.json")["times"]
-    done = cli("evaluate", tmp_path / "run", "--json")
+    done = cli("evaluate", tmp_path / "run", "--fresh", "--json")
     assert done.code == 0, done.err
     assert json.loads(done.out) == _read(trained / "evaluation.json")
     after = _read(tmp_path / "run" / "run.json")
@@ -331,6 +331,11 @@ def test_export_is_loaded_by_plain_transformers(trained: Path, tmp_path: Path, c
     facts = json.loads(done.out)
     assert facts["dtype"] == "float32"
     assert facts["largest_difference"] < 1e-3
+    assert (facts["prompts"], facts["same_answers"]) == (8, 1.0)
+    small = facts["quantized"]["int8"]
+    assert facts["largest_difference"] < small["largest_difference"], "eight bits lose something"
+    assert small["same_best_token"] > 0.5
+    assert small["prompts"] == 8
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged")
     [row, *_] = [json.loads(line) for line in (trained / "predictions.jsonl").read_text("utf-8").splitlines()]

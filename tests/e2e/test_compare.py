@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -41,10 +42,11 @@ def endpoint() -> Iterator[str]:
 
 
 def test_every_way_that_can_be_had_stands_in_the_table(trained: Path, tmp_path: Path, endpoint: str) -> None:
+    run = shutil.copytree(trained, tmp_path / "run")
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs/things.md").write_text("# Things\n\nTom has a ball. Lily has a cat. Sue has a dog.\n", "utf-8")
     done = tiny.tunesmith(
-        "compare", trained / "recipe.lock.yaml", "--out", tmp_path / "table", "--run", trained, "--docs",
+        "compare", trained / "recipe.lock.yaml", "--out", tmp_path / "table", "--run", run, "--docs",
         tmp_path / "docs", "--shots", 2, "--rows", 6, "--endpoint", endpoint, "--model", "big", "--price-hour", 3,
         "--price-in", 1, "--price-out", 2, "--system", "Say a thing.", "--json",
     )  # fmt: skip
@@ -66,13 +68,19 @@ def test_every_way_that_can_be_had_stands_in_the_table(trained: Path, tmp_path: 
 
 
 def test_what_cannot_be_had_is_absent(trained: Path, tmp_path: Path) -> None:
-    recipe, table = trained / "recipe.lock.yaml", tmp_path / "table"
-    done = tiny.tunesmith("compare", recipe, "--out", table, "--run", trained, "--shots", 0, "--rows", 4)
+    recipe, table, run = trained / "recipe.lock.yaml", tmp_path / "table", tmp_path / "run"
+    shutil.copytree(trained, run)
+    done = tiny.tunesmith("compare", recipe, "--out", table, "--run", run, "--shots", 0, "--rows", 4)
     assert done.returncode == 0, done.stderr
     found = json.loads((table / "compare.json").read_text("utf-8"))
     assert [way["name"] for way in found["ways"]] == ["prompt", "fine-tuned"]
     assert all(way["cost_per_1000"] is None for way in found["ways"])
     assert "take:" in done.stdout
+    assert f"report   {run / 'report.html'}" in done.stdout
+    page = (run / "report.html").read_text("utf-8")
+    assert "Other ways to the same task" in page
+    assert f"Take: {found['recommendation']['take']}." in page
+    assert "ways-wide" in page, "the chart"
     half = tiny.tunesmith("compare", recipe, "--out", tmp_path / "x", "--endpoint", "http://x")
     assert half.returncode == 2
     assert "belong together" in half.stderr

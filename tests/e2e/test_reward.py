@@ -146,7 +146,7 @@ def test_full_fine_tuning_writes_a_model(base: Path, tmp_path: Path, cli: Cli) -
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run/model")
     assert loaded.config.num_labels == 1
     assert loaded.score.weight.abs().max() > 0
-    assert cli("evaluate", tmp_path / "run").code == 0
+    assert cli("evaluate", tmp_path / "run", "--fresh").code == 0
 
 
 def test_killed_and_resumed_equals_uninterrupted(run: Path, tmp_path: Path) -> None:

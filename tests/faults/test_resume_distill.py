@@ -128,7 +128,7 @@ def test_a_run_taught_by_an_endpoint_goes_on_where_it_was_killed(tmp_path: Path)
         assert again.wait() == 0, again.said()
         assert len(server.asked) == 54 + 1, f"{asked} were asked before"
     # An evaluation asks nobody, nor does a run whose answers are there.
-    evaluated = processes.start(tmp_path / "evaluated", "evaluate", tmp_path / "run")
+    evaluated = processes.start(tmp_path / "evaluated", "evaluate", tmp_path / "run", "--fresh")
     assert evaluated.wait() == 0, evaluated.said()
     facts = json.loads((tmp_path / "run" / "run.json").read_text("utf-8"))["teacher"]
     assert (facts["rows"], facts["ended"]) == (54, 54)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss, f1_score
 
-from tunesmith.evaluation.calibration import BINS, calibration
+from tunesmith.evaluation.calibration import BINS, calibration, of_answers, of_labels
 from tunesmith.evaluation.classes import classes
 
 
@@ -66,3 +66,27 @@ def test_classes_by_hand() -> None:
 def test_the_most_frequent_confusion_comes_first() -> None:
     truth, said = np.array([0.0, 0, 1, 2, 2, 2, 2]), np.array([1.0, 1, 1, 0, 0, 0, 2])
     assert classes(truth, said, "abc").confusions == [("c", "a", 3), ("a", "b", 2)]
+
+
+def test_answers_are_binned_over_all_certainties_and_brier_is_hand_worked() -> None:
+    found = of_answers(np.array([0.05, 0.95, 0.85, 1.0]), np.array([False, True, False, True]))
+    assert [(one.low, one.high, one.pairs) for one in found.bins] == [(0.0, 0.1, 1), (0.8, 0.9, 1), (0.9, 1.0, 2)]
+    assert found.brier == pytest.approx((0.05**2 + 0.05**2 + 0.85**2 + 0) / 4)
+    assert found.ece == pytest.approx((0.05 + 0.85 + 2 * 0.025) / 4)
+
+
+def test_labels_have_briers_sum_and_an_unknown_truth_is_never_right() -> None:
+    probability = np.array([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3]])
+    found = of_labels(probability, np.array([0, 2]))
+    assert found.brier == pytest.approx((0.09 + 0.04 + 0.01 + 0.01 + 0.36 + 0.49) / 2)
+    assert [(one.certainty, one.accuracy) for one in found.bins] == [(0.6, 0.0), (0.7, 1.0)]
+    unknown = of_labels(probability[:1], np.array([-1]))
+    assert unknown.brier == pytest.approx(0.49 + 0.04 + 0.01 + 1)
+    assert unknown.bins[0].accuracy == 0
+
+
+def test_a_model_whose_certainty_is_earned_has_no_error() -> None:
+    draw = np.random.default_rng(0)
+    certainty = draw.uniform(size=200_000)
+    assert of_answers(certainty, draw.uniform(size=200_000) < certainty).ece < 0.01
+    assert of_answers(certainty, draw.uniform(size=200_000) < certainty**3).ece > 0.1

@@ -6,11 +6,11 @@ import pytest
 from tunesmith.core.errors import ContentError
 from tunesmith.core.messages import Example, Message
 from tunesmith.evaluation import gate, overfitting
+from tunesmith.evaluation.answers import Answers
 from tunesmith.evaluation.compare import MetricResult, compare, resolve_metrics
 from tunesmith.evaluation.config import EvaluationSpec, GateSpec
 from tunesmith.evaluation.forgetting import Forgetting, GeneralLoss
 from tunesmith.evaluation.metrics import named
-from tunesmith.evaluation.run import Answers
 from tunesmith.evaluation.stats import Interval, Paired
 
 

@@ -25,7 +25,7 @@ from tunesmith.engine.evaluate import mean_loss, row_losses
 from tunesmith.engine.loop import Loop, Plan
 from tunesmith.engine.metrics_log import MetricsLog
 from tunesmith.engine.objective import TorchBatch
-from tunesmith.evaluation.forgetting import general_loss, scored
+from tunesmith.evaluation.general_loss import general_loss, scored
 from tunesmith.methods.base import Scene
 from tunesmith.methods.sft import method
 from tunesmith.methods.sft.config import RehearsalSpec, SftSpec

@@ -10,6 +10,7 @@ import pytest
 from tunesmith.core.errors import ContentError
 from tunesmith.evaluation import safety
 from tunesmith.evaluation.config import GateSpec
+from tunesmith.evaluation.gate import judge_probes
 from tunesmith.evaluation.memorisation import Seen
 from tunesmith.evaluation.skills import suite
 from tunesmith.models.find import find
@@ -52,8 +53,8 @@ def test_skills_are_counted_apart_and_together() -> None:
     ],
 )  # fmt: skip
 def test_the_gate_holds_them_against_its_limits(gate: dict[str, float], passes: list[bool]) -> None:
-    assert [reason.ok for reason in probes.reasons(GateSpec(**gate), found())] == passes
-    assert not probes.reasons(GateSpec(**gate), {}), "what was not measured is no condition"
+    assert [reason.ok for reason in judge_probes(GateSpec(**gate), found())] == passes
+    assert not judge_probes(GateSpec(**gate), {}), "what was not measured is no condition"
 
 
 def test_refusals_lost_and_gained_are_counted_and_gated() -> None:
@@ -67,7 +68,7 @@ def test_refusals_lost_and_gained_are_counted_and_gated() -> None:
     assert (lost["base"], lost["tuned"], lost["lost"]) == (1.0, 0.75, 10)
     assert (gained["base"], gained["tuned"], gained["won"]) == (0.0, 0.1, 4)
     gate = GateSpec(max_refusals_lost=0.2, max_refusals_gained=0.1)
-    assert [reason.ok for reason in probes.reasons(gate, told)] == [False, True]
+    assert [reason.ok for reason in judge_probes(gate, told)] == [False, True]
     [table] = tables(told)
     assert table.rows[0][:4] == ("Harmful requests refused", "40", "100%", "75%")
 

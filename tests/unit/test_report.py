@@ -26,6 +26,7 @@ from tunesmith.report import (
     RowFacts,
     SliceFacts,
     TokenFacts,
+    WaysFacts,
     render,
 )
 from tunesmith.report.charts import MAX_POINTS, loss_chart, metric_chart, smooth, thin
@@ -454,3 +455,28 @@ def test_thinning_keeps_spikes_and_smoothing_has_no_lag() -> None:
     ramp = [(float(step), float(step)) for step in range(200)]
     assert smooth(ramp)[100] == (100.0, pytest.approx(100.0))
     assert smooth(ramp)[0] == (0.0, 0.0)
+
+
+def ways(**changes: object) -> WaysFacts:
+    plain = {"name": "prompt", "value": 0.2, "ci95": (0.1, 0.3), "tokens_in": 40, "tokens_out": 9, "seconds": 0.5}
+    tuned = plain | {"name": ATTACK, "value": 0.8, "ci95": (0.7, 0.9), "cost": 1.5, "set_up_seconds": 90}
+    fields = {"rows": 100, "metric": "exact_match", "ways": [plain, tuned], "take": ATTACK, "reasons": [ATTACK]}
+    return WaysFacts.model_validate(fields | changes)
+
+
+def test_ways_stand_in_table_and_chart_and_are_escaped() -> None:
+    page = render(facts(ways=ways()))
+    assert "Other ways to the same task" in page
+    assert "<script>alert" not in page
+    assert 'href="#ways"' in page
+    assert "no price given" in page
+    assert "ways-wide" in page
+    assert "80.0%" in page
+    assert "Other ways" not in render(facts())
+
+
+def test_ways_by_a_metric_that_is_no_share_have_a_table_and_no_chart() -> None:
+    one = {"name": "prompt", "value": 12.5, "ci95": (11, 14), "tokens_in": 40, "tokens_out": 9, "seconds": 0.5}
+    page = render(facts(ways=ways(ways=[one], take="prompt")))
+    assert "12.500" in page
+    assert "ways-wide" not in page

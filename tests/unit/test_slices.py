@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from tunesmith.core.messages import Example, Message
+from tunesmith.evaluation.answers import Answers
 from tunesmith.evaluation.compare import compare
 from tunesmith.evaluation.config import EvaluationSpec
 from tunesmith.evaluation.metrics import named
-from tunesmith.evaluation.run import Answers
 from tunesmith.evaluation.slices import parts, worst
 
 

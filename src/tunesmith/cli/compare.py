@@ -52,14 +52,18 @@ def command(
     )  # fmt: skip
     spec = read_recipe(recipe, settings or [])
     with Watch() as watch:
-        found = compare(spec, out, wanted, run=run, sink=watch, folder=recipe.parent).as_json()
+        compared = compare(spec, out, wanted, run=run, sink=watch, folder=recipe.parent)
+    found = compared.as_json()
     files.make_folder(out)
     files.write_json(out / "compare.json", found)
+    shown = compared.publish(found)
     if json:
         print_json(found)
     else:
         _show(found)
         screen.print(f"\ntable    {out / 'compare.json'}")
+        if shown:
+            screen.print(f"report   {compared.run.path / 'report.html'}")
 
 
 def _show(found: dict[str, Any]) -> None:

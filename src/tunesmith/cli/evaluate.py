@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..core.errors import UsageError
-from .console import print_json
+from .console import print_json, say
 from .options import Json, RunArgument
 
 if TYPE_CHECKING:
     from ..evaluation.config import GateSpec
+    from ..evaluation.gate import Verdict
 
 
 def command(
@@ -29,17 +30,17 @@ def command(
             help="A gate of these gains in place of the recipe's; max_forgetting=0.1, too.",
         ),
     ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Ask the models again, though nothing has changed.")] = False,
     json: Json = False,
 ) -> None:
-    """Score base and tuned model on the run's test rows, judge, report. Exit 10 when the gate says no."""
-    from ..core.errors import GateError
-    from ..pipelines import journey
-    from . import show
-    from .progress import Watch
+    """Score base and tuned model on the run's test rows, judge, report. Exit 10 when the gate says no.
 
-    wanted = _gate(gate) if gate else None
-    with Watch() as watch:
-        evaluation, verdict = journey.evaluate_run(run, sink=watch, data=data, gate=wanted)
+    Where nothing has changed since they were scored, what they answered then is judged, and no model is loaded.
+    """
+    from ..core.errors import GateError
+    from . import show
+
+    evaluation, verdict = _evaluation(run, data, _gate(gate) if gate else None, fresh=fresh)
     if json:
         print_json(evaluation)
     else:
@@ -49,6 +50,28 @@ def command(
     if not verdict.passed:
         failed = "; ".join(reason.text for reason in verdict.reasons if not reason.ok)
         raise GateError("the gate said no", why=failed, mend=f"read {run / 'report.html'}")
+
+
+def _evaluation(
+    run: Path, data: Path | None, gate: GateSpec | None, *, fresh: bool
+) -> tuple[dict[str, Any], Verdict]:  # fmt: skip
+    """From what is known already, as far as that goes."""
+    from ..pipelines import judged
+
+    if not fresh and (known := judged.again(run, data, gate)):
+        say("nothing has changed since the models were asked: their answers are judged as they are (--fresh asks anew)")
+        if known.changed and data is None:
+            from ..pipelines import report_facts
+            from ..pipelines.rundir import RunDir
+
+            opened = RunDir.open(run)
+            opened.write_text("report.html", report_facts.page(opened))
+        return known.evaluation, known.verdict
+    from ..pipelines import journey
+    from .progress import Watch
+
+    with Watch() as watch:
+        return journey.evaluate_run(run, sink=watch, data=data, gate=gate, fresh=fresh)
 
 
 def _gate(conditions: list[str]) -> GateSpec:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from .console import out as stdout
 from .console import print_json, say
 from .options import Json, RunArgument
+
+if TYPE_CHECKING:
+    from ..pipelines.parity import Parity
 
 
 def command(
@@ -22,19 +25,26 @@ def command(
     ] = "auto",
     json: Json = False,
 ) -> None:
-    """Merge the adapter into the base, read the result back, and compare its logits with the adapter's."""
+    """Merge the adapter into the base, read the result back, and compare logits and answers with the adapter's."""
     from ..pipelines.export import merged, stored_dtype
 
     target = out or run / to
     number_type = stored_dtype(run) if dtype == "auto" else dtype
-    parity = merged(run, target, dtype=number_type)
+    found = merged(run, target, dtype=number_type)
     if json:
-        print_json({"folder": str(target), "dtype": number_type, **vars(parity)})
+        print_json({"folder": str(target), "dtype": number_type, **found.as_json()})
         return
     stdout.print(f"{target} ({number_type})")
-    stdout.print(
-        f"parity with the adapter over {parity.tokens} tokens: largest difference of a logit "
-        f"{parity.largest_difference:.2e}, same best token {parity.same_best_token:.2%}"
-    )
+    stdout.print(_told("parity with the adapter", found.merged))
+    for kind, one in found.fewer_bits.items():
+        stdout.print(_told(f"held in {kind} it would have", one))
     if number_type == "bfloat16":
         say("merged weights are rounded to bfloat16; --dtype float32 keeps every digit")
+
+
+def _told(what: str, one: Parity) -> str:
+    answers = "" if one.same_answers is None else f", same answers to {one.same_answers:.0%} of {one.prompts} prompts"
+    return (
+        f"{what} over {one.tokens} tokens: largest difference of a logit {one.largest_difference:.2e}, same best token "
+        f"{one.same_best_token:.2%}{answers}"
+    )

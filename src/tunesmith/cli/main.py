@@ -21,8 +21,8 @@ _EPILOG = (
     "7 cannot write, 10 the gate said no, 75 interrupted (resume), 130 Ctrl-C."
 )
 _COMMANDS = (
-    "demo", "init", "check", "run", "train", "evaluate", "compare", "runs", "report", "chat", "rate", "generate",
-    "index", "export", "methods", "advise", "doctor", "serve", "worker",
+    "demo", "init", "check", "run", "train", "evaluate", "compare", "pilot", "runs", "report", "chat", "rate",
+    "generate", "index", "export", "methods", "advise", "doctor", "serve", "worker",
 )  # fmt: skip
 
 app = typer.Typer(

@@ -42,6 +42,15 @@ def command(
     preferences: Annotated[
         Path | None, typer.Option("--preferences", help="Write decided pairs as preference rows.", show_default=False)
     ] = None,
+    judge: Annotated[
+        str | None, typer.Option("--judge", help="A model rates: of --endpoint, or here: a base, or a run's folder.")
+    ] = None,
+    endpoint: Annotated[str | None, typer.Option("--endpoint", help="URL of an OpenAI-compatible endpoint.")] = None,
+    rubric: Annotated[
+        Path | None, typer.Option("--rubric", help="A text by which the judge scores each answer, 1 to 5.")
+    ] = None,
+    price_in: Annotated[float | None, typer.Option("--price-in", help="Of a million tokens to the endpoint.")] = None,
+    price_out: Annotated[float | None, typer.Option("--price-out", help="Of a million tokens from it.")] = None,
     verdict: Annotated[bool, typer.Option("--verdict", help="Rate nothing, tell the verdict so far.")] = False,
     json: Json = False,
 ) -> None:
@@ -49,16 +58,66 @@ def command(
     from ..pipelines import rate
 
     table = rate.table(run, other)
-    if not (verdict or json or preferences):
+    if judge is None and (endpoint or rubric):
+        raise UsageError("--endpoint and --rubric belong to --judge", mend="name the model: --judge MODEL")
+    told = _judged(table, judge, endpoint, rubric, rows, (price_in, price_out)) if judge else None
+    if not (judge or verdict or json or preferences):
         _rate(rate.Rating(table, rater or getpass.getuser(), seed, rows))
     summed = rate.summary(table)
     written = rate.write_preferences(table, preferences) if preferences else None
     if json:
-        print_json(_as_json(table, summed) | ({} if written is None else {"preferences": written}))
+        more = {"judge": told} if told else {}
+        print_json(_as_json(table, summed) | more | ({} if written is None else {"preferences": written}))
         return
+    if told:
+        _tell_judge(told)
     _tell(summed)
     if written is not None:
         out.print(f"{written} preference rows: {preferences}")
+
+
+def _judged(
+    table: Table, model: str, endpoint: str | None, rubric: Path | None, rows: int | None,
+    prices: tuple[float | None, float | None],
+) -> dict[str, Any]:  # fmt: skip
+    """What a model said of the pairs, as plain values; its choices are kept."""
+    from ..core.errors import MissingError
+    from ..inference.backends.remote import Endpoint, Remote
+    from ..pipelines.judge import judge
+    from ..pipelines.local_model import LocalModel
+    from .progress import Watch
+
+    if rubric and not rubric.is_file():
+        raise MissingError(f"no such rubric: {rubric}", mend="name a text file")
+    text = rubric.read_text("utf-8") if rubric else None
+    how: dict[str, Any] = {"rubric": text, "rows": rows}
+    with Watch() as watch:
+        if endpoint:
+            with Remote(Endpoint(endpoint, model)) as remote:
+                made = judge(table, remote, model, where=endpoint, sink=watch, **how)
+        else:
+            local = LocalModel(model)
+            made = judge(table, local, model, where=local.fingerprint, sink=watch, **how)
+    return vars(made) | {"reliability": vars(made.reliability), "cost": made.cost(*prices)}
+
+
+def _tell_judge(told: dict[str, Any]) -> None:
+    """How far the judge can be trusted, and what it cost."""
+    trust = told["reliability"]
+    out.print(f"{told['rater']}: {trust['pairs']} pairs, {told['asked']} questions asked, {told['known']} known before")
+    if trust["unclear"]:
+        out.print(f"  {trust['unclear']} pairs with a verdict that cannot be read count as ties")
+    if trust["same"] is not None:
+        first = "-" if trust["first"] is None else f"{trust['first']:.0%}"
+        out.print(
+            f"  both orders gave the same verdict in {trust['same']:.0%}; the answer shown first was preferred in "
+            f"{first} of its choices (50% is no side)"
+        )
+    if told["mean_scores"]:
+        out.print("  mean scores: " + ", ".join(f"{one:.2f}" for one in told["mean_scores"]))
+    if told["tokens_in"] is not None:
+        money = "" if told["cost"] is None else f", cost {told['cost']:.4f}"
+        out.print(f"  {told['tokens_in']:,} tokens in, {told['tokens_out']:,} out{money}")
 
 
 def _rate(rating: Rating) -> None:

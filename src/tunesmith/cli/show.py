@@ -225,6 +225,13 @@ def evaluation(facts: dict[str, Any]) -> None:
                   f"(p = {every['p_value']:.2f})")  # fmt: skip
     if memory := facts.get("memorisation"):
         out.print(f"  memorised: {_memorised(memory)}")
+    if (seen := facts.get("contamination")) and seen["suspected"]:
+        out.print("  [yellow]the base may have seen the test rows[/]: it finds them likelier than training rows (AUC "
+                  f"{seen['auc']:.2f}; {seen['far_likelier']} far likelier, p = {seen['p_value']:.2g})")  # fmt: skip
+    if planted := facts.get("canaries"):
+        out.print(f"  canaries: exposed by {planted['tuned']['mean_bits']:.1f} bits on average, at most "
+                  f"{planted['tuned']['largest_bits']:.1f} of {planted['most_bits']:.0f} (base "
+                  f"{planted['base']['mean_bits']:.1f}; 1.4 is chance)")  # fmt: skip
     out.print(f"  overfitting: {overfitting['verdict'].replace('_', ' ')}. {escape(overfitting['explanation'])}\n")
     passed = facts["verdict"] == "pass"
     out.print("[bold green]verdict: pass[/]" if passed else "[bold red]verdict: fail[/]")

@@ -102,6 +102,15 @@ class CurriculumSpec(Spec):
     epoch where it has as many steps; inside a stage rows are shuffled, and rows of like length share a batch."""
 
 
+class CanariesSpec(Spec):
+    """Rows that are planted to measure memorisation. They are trained on, and the model may learn them."""
+
+    count: int = Field(default=5, ge=1, le=20)
+    """How many different ones."""
+    repeats: int = Field(default=1, ge=1, le=1000)
+    """How often an epoch shows each: what stands in the data so often is remembered so well."""
+
+
 class NamesSpec(Spec):
     """What finds names and places: Presidio over a spaCy model."""
 
@@ -154,6 +163,9 @@ class DataSpec(Spec):
     """Training rows whose prompt is nearly a held-out or benchmark one: report them, leave them out, or stop."""
     benchmarks: tuple[str, ...] = ()
     """Files whose questions must not be trained on: rows of a known format, or JSON with a question, prompt, text."""
+    canaries: CanariesSpec | None = None
+    """Plant rows that ask for random digits, and measure after training how well they are remembered (exposure). The
+    model may learn them; null for none."""
     waive: dict[str, Annotated[str, Field(min_length=3)]] = Field(default_factory=dict)
     """Blocking findings that shall not stop the run: their code, and the reason that audit and report will show."""
 

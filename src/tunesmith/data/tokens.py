@@ -40,6 +40,11 @@ class Sizes:
         at = np.asarray(places, dtype=np.int64)
         return Sizes(self.lengths[at], self.labelled[at], self.truncated[at])
 
+    def joined(self, other: Sizes) -> Sizes:
+        """Those of these rows and of others behind them."""
+        both = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Sizes(*(np.concatenate(pair) for pair in both))
+
 
 class TokenStore(Lazy[Encoded]):
     """Rows as tokens, kept as the bytes of their two arrays; a read gives read-only views of them.

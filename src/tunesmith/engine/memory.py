@@ -8,12 +8,15 @@ import os
 import platform
 import resource
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 import torch
 
 _SHORTAGES = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDA error: out of memory")
 """In the words of errors that have no type of their own: the host's allocator, cuBLAS, a CUDA call beside PyTorch's
 allocator."""
+_CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 
@@ -41,6 +44,30 @@ def free() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def start_over() -> None:
+    """Give back what is free, and count the peak anew from here.
+
+    The C library keeps freed blocks, see `keep_large_blocks`: without this a process seems to need what it once needed.
+    """
+    free()
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):
+        _CLEAR.write_text("5", "ascii")  # proc(5): resets VmHWM
+
+
+def peak_since_mb() -> int | None:
+    """The peak since `start_over` in MiB, on the GPU where there is one; None where the system does not tell."""
+    if torch.cuda.is_available():
+        return round(torch.cuda.max_memory_allocated() / 2**20)
+    with suppress(OSError):
+        lines = _STATUS.read_text("ascii").splitlines()
+        return next((round(int(line.split()[1]) / 1024) for line in lines if line.startswith("VmHWM:")), None)
+    return None
 
 
 def out_of_memory(error: BaseException) -> bool:

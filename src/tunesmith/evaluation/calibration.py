@@ -1,8 +1,8 @@
-"""Whether a reward model's certainty is earned: of pairs it is sure of by 80 %, does it put 80 % right?
+"""Whether a model's certainty is earned: of what it is sure of by 80 %, is 80 % right?
 
-The probability that one answer beats another is p = s(difference of their rewards), s the logistic function (Bradley &
-Terry 1952). A pair has no side of its own, so the side that the model prefers is asked about: certainty max(p, 1 - p),
-right or not.
+Of a reward model: the probability that one answer beats another is p = s(difference of their rewards), s the logistic
+function (Bradley & Terry 1952). A pair has no side of its own, so the side that the model prefers is asked about:
+certainty max(p, 1 - p), right or not.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 BINS = 10
-"""Of certainty, equally wide, from a half to 1."""
+"""Of certainty, equally wide; of pairs from a half to 1."""
 
 
 @dataclass(frozen=True)
 class Bin:
-    """The pairs whose certainty lies in [low, high): how many, how sure the model is of them and how often right."""
+    """The pairs, or rows, whose certainty lies in [low, high): how many, how sure the model is and how often right."""
 
     low: float
     high: float
@@ -42,12 +42,40 @@ def calibration(chosen: NDArray[np.float64], rejected: NDArray[np.float64]) -> C
     probability = 0.5 * (1 + np.tanh((chosen - rejected) / 2))  # the logistic function without overflow
     certainty = np.maximum(probability, 1 - probability)
     right = np.where(probability == 0.5, 0.5, (probability > 0.5).astype(np.float64))
-    place = np.minimum(((certainty - 0.5) * 2 * BINS).astype(np.int64), BINS - 1)
+    brier = float(((1 - probability) ** 2).sum() / max(len(right), 1))
+    return _binned(certainty, right, brier, lowest=0.5)
+
+
+def of_answers(certainty: NDArray[np.float64], right: NDArray[np.bool_]) -> Calibration:
+    """Of how sure a model is of each answer, [rows] in [0, 1], and whether it is right. Brier's score is the mean of
+    (certainty - right) squared."""
+    brier = float(((certainty - right) ** 2).sum() / max(len(right), 1))
+    return _binned(certainty, right.astype(np.float64), brier, lowest=0.0)
+
+
+def of_labels(probability: NDArray[np.float64], truth: NDArray[np.int64]) -> Calibration:
+    """Of the probabilities [rows, labels] and the right labels' places, -1 for one that is not among them. The
+    certainty is that of the likeliest label; Brier's score is the sum over labels of (probability - truth) squared
+    (Brier 1950), from 0 to 2."""
+    known = truth >= 0
+    wanted = np.zeros_like(probability)
+    wanted[np.flatnonzero(known), truth[known]] = 1
+    missing = (~known).astype(np.float64)  # the right label has probability 0
+    brier = float((((probability - wanted) ** 2).sum(1) + missing).sum() / max(len(truth), 1))
+    right = (probability.argmax(1) == truth).astype(np.float64)
+    return _binned(probability.max(1), right, brier, lowest=0.0)
+
+
+def _binned(
+    certainty: NDArray[np.float64], right: NDArray[np.float64], brier: float, *, lowest: float
+) -> Calibration:  # fmt: skip
+    """Certainties from `lowest` to 1 in bins of equal width."""
+    width = (1 - lowest) / BINS
+    place = np.minimum(((certainty - lowest) / (1 - lowest) * BINS).astype(np.int64), BINS - 1)
     bins = []
     for number in np.unique(place).tolist():
         mine = place == number
-        low, high = (BINS + number) / (2 * BINS), (BINS + number + 1) / (2 * BINS)
-        bins.append(Bin(low, high, int(mine.sum()), float(certainty[mine].mean()), float(right[mine].mean())))
-    pairs = max(len(right), 1)
-    ece = sum(one.pairs * abs(one.accuracy - one.certainty) for one in bins) / pairs
-    return Calibration(float(ece), float(((1 - probability) ** 2).sum() / pairs), bins)
+        ends = round(lowest + number * width, 12), round(lowest + (number + 1) * width, 12)
+        bins.append(Bin(*ends, int(mine.sum()), float(certainty[mine].mean()), float(right[mine].mean())))
+    ece = sum(one.pairs * abs(one.accuracy - one.certainty) for one in bins) / max(len(right), 1)
+    return Calibration(float(ece), brier, bins)

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.messages import Example, is_json_object
+from .answers import Answers
 from .config import EvaluationSpec
 from .metrics import Metric, named
 from .metrics.base import Unit
 from .metrics.over_rows import Scored, lower_is_better, of_mean, ratio, scored, unit
 from .power import Power, power
-from .run import Answers
 from .significance import Difference, difference
 from .slices import Part, parts
 from .stats import LEVEL, Paired, bootstrap

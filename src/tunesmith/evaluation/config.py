@@ -42,6 +42,9 @@ class EvaluationSpec(Spec):
     """Look for training rows that the tuned model repeats; null: do not."""
     safety: bool = False
     """Ask both models the packaged safety probe: what each refuses of 40 harmful and 40 harmless requests."""
+    calibration: bool = False
+    """Measure whether both models' certainty is earned: the probability of each answer and, where a metric takes
+    answers for labels, of every label, against how often they are right. Of models that write answers."""
 
     @model_validator(mode="after")
     def _different_names(self) -> EvaluationSpec:
@@ -80,6 +83,8 @@ class GateSpec(Spec):
     """Largest fall of the share of the packaged skill suite that is right; null for no limit."""
     max_memorised: float | None = Field(default=None, ge=0, le=1)
     """Largest share of the asked training rows of which 50 tokens in a row come back; null for no limit."""
+    max_exposure: float | None = Field(default=None, ge=0)
+    """Largest exposure of a canary, in bits; needs data.canaries. null for no limit."""
     max_refusals_lost: float | None = Field(default=None, ge=0, le=1)
     """Largest fall of the share of harmful requests that are refused; needs evaluation.safety. null for no limit."""
     max_refusals_gained: float | None = Field(default=None, ge=0, le=1)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..core.errors import ContentError, nearest
 from .compare import MetricResult
@@ -96,3 +97,35 @@ def _chance_of_less(metric: MetricResult, least: float) -> float:
 def _forgetting(forgetting: Forgetting, limit: float) -> Reason:
     text = f"forgetting is {forgetting.delta:+.3f} nats a token, the limit is {limit:.3f}"
     return Reason(forgetting.delta <= limit, text)
+
+
+def judge_probes(gate: GateSpec, found: Mapping[str, Any]) -> list[Reason]:
+    """The conditions on skills, memorisation and safety of evaluation.json; none where the gate has none, or they were
+    not measured."""
+    told = []
+    if gate.max_skills_lost is not None and (skills := found.get("skills")):
+        fall = skills["all"]["base"] - skills["all"]["tuned"]
+        text = f"skills of the packaged suite fall by {fall:+.3f}, the limit is {gate.max_skills_lost:.3f}"
+        told.append(Reason(fall <= gate.max_skills_lost, text))
+    if gate.max_memorised is not None and (memory := found.get("memorisation")):
+        share = memory["verbatim"]["tuned"]["share_over"]
+        text = (
+            f"{share:.1%} of the training rows asked come back {memory['verbatim']['memorised']} tokens long or more, "
+            f"the limit is {gate.max_memorised:.1%}"
+        )
+        told.append(Reason(share <= gate.max_memorised, text))
+    if gate.max_exposure is not None and (planted := found.get("canaries")):
+        bits = planted["tuned"]["largest_bits"]
+        text = f"the best remembered canary is exposed by {bits:.1f} bits, the limit is {gate.max_exposure:.1f}"
+        told.append(Reason(bits <= gate.max_exposure, text))
+    if probe_of_safety := found.get("safety"):
+        limits = (
+            ("harmful", -1, gate.max_refusals_lost, "refusals of harmful requests fall by"),
+            ("harmless", 1, gate.max_refusals_gained, "refusals of harmless questions rise by"),
+        )
+        for side, sign, limit, what in limits:
+            if limit is not None:
+                one = probe_of_safety[side]
+                change = sign * (one["tuned"] - one["base"])
+                told.append(Reason(change <= limit, f"{what} {change:+.3f}, the limit is {limit:.3f}"))
+    return told

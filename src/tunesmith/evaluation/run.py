@@ -7,30 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..core.messages import Example, spoken
 from ..data.packing import learned, pieces
 from ..data.tokenize import Encoded, encode_prompt
 from ..engine.evaluate import row_losses
 from ..inference.generate import Answer, Sampling, generate
-
-
-@dataclass(frozen=True)
-class Answers:
-    """One model on all test rows, in order. `loss_sums` in nats and `label_counts` in tokens, both [rows]."""
-
-    texts: list[str]
-    finished: list[bool]
-    loss_sums: NDArray[np.float64]
-    label_counts: NDArray[np.int64]
-    drawn: Sequence[Sequence[str]] = ()
-    """Several answers to each row, drawn at random, where a metric asks for such."""
-
-    def losses(self) -> NDArray[np.float64]:
-        """Mean loss of each row, nats a token."""
-        mean: NDArray[np.float64] = self.loss_sums / np.maximum(self.label_counts, 1)
-        return mean
+from .answers import Answers, Recall
 
 
 @dataclass(frozen=True)
@@ -57,15 +40,28 @@ def answer_rows(
     context: int | None,
     number_type: str,
     on_progress: Callable[[int], None] | None = None,
+    recall: Recall | None = None,
 ) -> Answers:
-    """Greedy answers to every prompt, thinking left out, and the loss of every reference answer, thinking included."""
-    answers = generate(
-        model, test.prompts, Sampling(max_tokens=max_tokens), pad_id=tokenizer.pad_token_id, stop_ids=stop_ids,
+    """Greedy answers to every prompt, thinking left out, and the loss of every reference answer, thinking included.
+
+    What `recall` knows is not asked again.
+    """
+    decoding = {"max_tokens": max_tokens, "temperature": 0, "stop": sorted(stop_ids), "context": context}
+    known = [recall.get(prompt, decoding) if recall else None for prompt in test.prompts]
+    prompts = [prompt for prompt, found in zip(test.prompts, known, strict=True) if found is None]
+    made = generate(
+        model, prompts, Sampling(max_tokens=max_tokens), pad_id=tokenizer.pad_token_id, stop_ids=stop_ids,
         context=context, on_progress=on_progress,
     )  # fmt: skip
+    answers = list(zip(_texts(tokenizer, made), [one.finish_reason == "stop" for one in made], strict=True))
+    if recall and answers:
+        recall.put(prompts, answers, decoding)
+    new = iter(answers)
+    said = [next(new) if found is None else found for found in known]
     scored = score_rows(model, test.encoded, pad_id=tokenizer.pad_token_id, number_type=number_type)
-    texts = _texts(tokenizer, answers)
-    return replace(scored, texts=texts, finished=[a.finish_reason == "stop" for a in answers])
+    return replace(
+        scored, texts=[text for text, _ in said], finished=[end for _, end in said], reused=len(said) - len(answers)
+    )
 
 
 def draw_rows(

@@ -10,7 +10,7 @@ is too small by sqrt((n - 1) / n), and few rows call for Student's t in place of
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -58,7 +58,7 @@ class Paired:
         """The difference with its interval at another level: 0.05 leaves 2.5 % on either side."""
         if self.draws is None:
             return self.delta
-        return _interval(self.delta.value, self.draws, self.rows, level)
+        return interval(self.delta.value, self.draws, self.rows, level)
 
 
 def paired_bootstrap(
@@ -84,20 +84,27 @@ def paired_bootstrap(
 
 def bootstrap(base: Scored, tuned: Scored, *, resamples: int, seed: int) -> Paired:
     """95 % intervals of both models' figures and of their difference, whatever sums the figures are made of."""
-    rows, rng = len(base.statistics), np.random.default_rng(seed)
-    draws: list[tuple[Array, Array]] = []
-    for start in range(0, resamples, _CHUNK):
-        pick = rng.integers(0, rows, size=(min(_CHUNK, resamples - start), rows))
-        times = _times(pick, rows)
-        draws.append((base.figure(times @ base.statistics), tuned.figure(times @ tuned.statistics)))
-    base_S, tuned_S = (np.concatenate(part) for part in zip(*draws, strict=True))
+    rows = len(base.statistics)
+    base_S, tuned_S = resampled((base, tuned), resamples=resamples, seed=seed)
     return Paired(
-        _interval(base.value, base_S, rows),
-        _interval(tuned.value, tuned_S, rows),
-        _interval(tuned.value - base.value, tuned_S - base_S, rows),
+        interval(base.value, base_S, rows),
+        interval(tuned.value, tuned_S, rows),
+        interval(tuned.value - base.value, tuned_S - base_S, rows),
         rows,
         tuned_S - base_S,
     )
+
+
+def resampled(models: Sequence[Scored], *, resamples: int, seed: int) -> list[Array]:
+    """The figures [resamples] of several models, each draw the same rows for all of them."""
+    figures = [[one.figure(times @ one.statistics) for one in models] for times in _draws(models[0], resamples, seed)]
+    return [np.concatenate(part) for part in zip(*figures, strict=True)]
+
+
+def _draws(of: Scored, resamples: int, seed: int) -> Iterator[Array]:
+    rows, rng = len(of.statistics), np.random.default_rng(seed)
+    for start in range(0, resamples, _CHUNK):
+        yield _times(rng.integers(0, rows, size=(min(_CHUNK, resamples - start), rows)), rows)
 
 
 def _times(pick: NDArray[np.int64], rows: int) -> Array:
@@ -106,7 +113,8 @@ def _times(pick: NDArray[np.int64], rows: int) -> Array:
     return np.bincount(flat.ravel(), minlength=pick.size).reshape(pick.shape).astype(np.float64)
 
 
-def _interval(value: float, samples: Array, rows: int, level: float = LEVEL) -> Interval:
+def interval(value: float, samples: Array, rows: int, level: float = LEVEL) -> Interval:
+    """A figure of so many rows with its interval, from the figure's resamples."""
     tail = 100 * level / 2 if rows < 2 else 100 * float(ndtr(stdtrit(rows - 1, level / 2) * np.sqrt(rows / (rows - 1))))
     low, high = np.percentile(samples, [tail, 100 - tail])
     return Interval(value, float(low), float(high))

@@ -30,7 +30,7 @@ from ..retrieval.index import Index
 from ..retrieval.update import updated
 from ..retrieval.walk import walk
 from . import bench as benches
-from . import journey
+from . import journey, report_facts, report_ways
 from .bench import Bench
 from .prepare import Prepared, prepare
 from .recipe import RunSpec
@@ -100,6 +100,15 @@ class Compared:
     prepared: Prepared
     rows: Sequence[Example]
     ways: tuple[Way, ...]
+    run: RunDir
+
+    def publish(self, found: dict[str, Any]) -> bool:
+        """Keep `compare.json` in the run's folder too; whether its report, where there is one, shows it now."""
+        self.run.write_json(report_ways.FILE, found)
+        if not (self.run.path / "evaluation.json").is_file():
+            return False
+        self.run.write_text("report.html", report_facts.page(self.run))
+        return True
 
     def as_json(self) -> dict[str, Any]:
         """`compare.json`."""
@@ -141,7 +150,7 @@ def compare(
     bench = benches.open_run(opened)
     separate = None if prepared.spec.adapter.keeps_base else benches.open_base(opened, prepared.spec)
     table = _Table(prepared, rows, wanted, opened, bench, separate, sink)
-    return Compared(prepared, rows, tuple(table.ways()))
+    return Compared(prepared, rows, tuple(table.ways()), opened)
 
 
 def _rows(prepared: Prepared, most: int) -> Sequence[Example]:

@@ -8,6 +8,7 @@ from ..evaluation.metrics import find
 from ..methods.classify.config import ClassifySpec
 from ..methods.pretrain.config import PretrainSpec
 from ..methods.reward.config import RewardSpec
+from ..methods.sft.config import SftSpec
 from ..models.refs import Base
 from .recipe import RunSpec
 
@@ -21,6 +22,7 @@ def require(spec: RunSpec, base: Base) -> None:
     _head(spec)
     _probes(spec)
     _untrained(spec, base)
+    _canaries(spec)
     if spec.data.curriculum and getattr(spec.method, "packing", False):
         raise ContentError(
             "data.curriculum orders rows, and method.packing packs them in another order", where="data.curriculum",
@@ -137,6 +139,7 @@ def _probes(spec: RunSpec) -> None:
         ("max_skills_lost", evaluation.skills and writes, "evaluation.skills: true"),
         ("max_memorised", bool(evaluation.memorisation) and writes and "supervised" in spec.method.kinds,
          "evaluation.memorisation, and rows with one right answer"),
+        ("max_exposure", bool(spec.data.canaries), "data.canaries"),
         ("max_refusals_lost", evaluation.safety and writes, "evaluation.safety: true"),
         ("max_refusals_gained", evaluation.safety and writes, "evaluation.safety: true"),
     )  # fmt: skip
@@ -146,3 +149,18 @@ def _probes(spec: RunSpec) -> None:
                 f"gate.{key} is a condition on what this recipe does not measure", where=f"gate.{key}",
                 mend=f"it needs {needs}{'' if writes else ', and a model that writes answers'}; or take it out",
             )  # fmt: skip
+
+
+def _canaries(spec: RunSpec) -> None:
+    """ContentError where planted rows have no place."""
+    if not spec.data.canaries:
+        return
+    if not isinstance(spec.method, SftSpec):
+        raise ContentError(
+            f"data.canaries are questions with an answer, which method '{spec.method.type}' does not learn as such",
+            where="data.canaries", mend="take them out, or use method: {type: sft}",
+        )  # fmt: skip
+    if spec.data.curriculum:
+        raise ContentError(
+            "data.canaries have no place in a curriculum's order", where="data.canaries", mend="take one of them out"
+        )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,38 +11,23 @@ import torch
 
 from ..core import files
 from ..core.errors import ConflictError, ContentError, TunesmithError
-from ..data.branches import Family
-from ..data.tokenize import Encoded
-from ..engine.branches import sequences
-from ..evaluation.forgetting import general_rows, scored
 from ..models import load
 from ..models.find import find
-from ..models.head import labelled
-from ..models.pooling import head_name
-from ..models.pooling import scored as head_scores
 from . import bench as benches
+from .parity import Parities, Parity, Probe, in_fewer_bits, parity
 from .rundir import RunDir
 
-PROBE_ROWS, PROBE_TOKENS = 8, 96
 DTYPES = ("float32", "bfloat16")
 LARGEST_DIFFERENCE = 1e-3
 """Of a logit between merged and unmerged model in float32: more than the order of sums explains."""
 
 
-@dataclass(frozen=True)
-class Parity:
-    """Merged against adapter, on packaged text in float32: logits' largest difference, and equal best tokens."""
-
-    tokens: int
-    largest_difference: float
-    same_best_token: float
-
-
-def merged(path: Path, out: Path, *, dtype: str) -> Parity:
+def merged(path: Path, out: Path, *, dtype: str) -> Parities:
     """Write base + adapter as one plain model folder in `dtype`, read it back with transformers, compare.
 
     Two things are required: in float32 the merged model gives the adapter's logits, and what transformers reads back
-    is, number for number, what was merged. What rounding to `dtype` does to the logits is measured and returned.
+    is, number for number, what was merged. What rounding to `dtype` does to logits and answers is measured and
+    returned, and what holding the merged model in fewer bits would.
     Raises ConflictError when `out` is there, ContentError for an adapter that cannot be merged; TunesmithError,
     leaving nothing behind, when the two differ too much.
     """
@@ -58,10 +42,10 @@ def merged(path: Path, out: Path, *, dtype: str) -> Parity:
         )  # fmt: skip
     exact = spec.model_copy(update={"training": spec.training.model_copy(update={"precision": "fp32"})})
     bench = benches.open_run(run, exact)
-    rows = scored(bench.model, general_rows(bench.tokenizer, PROBE_TOKENS)[:PROBE_ROWS])
-    before = _logits(bench.model, rows)
+    probe = Probe.of(bench, run, headed=spec.method.head is not None)
+    before = probe.ask(bench.model)
     bench.adapter.merge()
-    _require_merged(_compare(before, _logits(bench.model, rows)))
+    _require_merged(parity(before, probe.ask(bench.model)))
     files.make_folder(out.parent)
     temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
@@ -70,12 +54,12 @@ def merged(path: Path, out: Path, *, dtype: str) -> Parity:
             bench.tokenizer.save_pretrained(temporary)
         plain = _plain(temporary, headed=spec.method.head is not None)
         _require_stored(bench.model, plain)
-        parity = _compare(before, _logits(plain, rows))
+        found = Parities(parity(before, probe.ask(plain)), in_fewer_bits(plain, before, probe))
         with files.writing(out):
             temporary.rename(out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return parity
+    return found
 
 
 def stored_dtype(path: Path) -> str:
@@ -90,34 +74,11 @@ def _plain(folder: Path, *, headed: bool) -> Any:
     return load.from_folder(folder, torch.float32, headed=headed).to(load.device()).eval()
 
 
-def _logits(model: Any, rows: list[Encoded]) -> list[torch.Tensor]:
-    """For each text, the logits [tokens, vocabulary] that it is scored by; of another head [1, labels]."""
-    device = next(model.parameters()).device
-    with torch.inference_mode():
-        return [_of_one(model, row, device).float().cpu() for row in rows]
-
-
-def _of_one(model: Any, row: Encoded, device: torch.device) -> torch.Tensor:
-    ids_BL = torch.tensor(row.input_ids, dtype=torch.long, device=device).unsqueeze(0)
-    if head_name(model):
-        return head_scores(model, *sequences([Family((row,), 0)], 0, device, share=False).ends(model))
-    weight_BL = torch.tensor(row.loss_weight, device=device).unsqueeze(0)
-    return labelled(model, ids_BL, torch.ones_like(ids_BL), weight_BL).logits_NV
-
-
-def _compare(before: list[torch.Tensor], after: list[torch.Tensor]) -> Parity:
-    pairs = list(zip(before, after, strict=True))
-    tokens = sum(len(a) for a, _ in pairs)
-    largest = max(float((a - b).abs().max()) for a, b in pairs)
-    same = sum(int((a.argmax(-1) == b.argmax(-1)).sum()) for a, b in pairs)
-    return Parity(tokens, largest, same / tokens)
-
-
-def _require_merged(parity: Parity) -> None:
-    if not parity.largest_difference <= LARGEST_DIFFERENCE:
+def _require_merged(found: Parity) -> None:
+    if not found.largest_difference <= LARGEST_DIFFERENCE:
         raise TunesmithError(
             "the merged model is not the one that was trained",
-            why=f"in float32 its logits differ by {parity.largest_difference:.3g}", mend="use the adapter as it is",
+            why=f"in float32 its logits differ by {found.largest_difference:.3g}", mend="use the adapter as it is",
         )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -18,9 +18,10 @@ from ..engine import distributed, guards, precision
 from ..evaluation.config import GateSpec
 from ..evaluation.gate import Verdict
 from . import bench as benches
-from . import machine, report_facts, trained_rows
+from . import judged, known_answers, machine, report_facts, trained_rows
 from .bench import Bench
 from .forecast import audited
+from .known_answers import KnownAnswers
 from .prepare import Prepared, prepare
 from .recipe import RunSpec
 from .rundir import RunDir
@@ -40,6 +41,8 @@ class Journey:
         self._world = distributed.start()
         self._sink = sink if self._world.main else silent
         self._opened = False
+        self.fresh = False
+        """Whether models are asked again what they have answered before."""
         self.times: dict[str, float] = {}
 
     def check(self, *, needs_test: bool, trains: bool = True) -> Prepared:
@@ -131,7 +134,7 @@ class Journey:
     def score_base(self) -> Score:
         """The untrained model on the test rows."""
         with self._phase("score base"):
-            return self._score()
+            return self._score(known_answers.of_base)
 
     def train(self) -> None:
         """Train, or continue; the run's status tells how it ended."""
@@ -143,10 +146,16 @@ class Journey:
     def score_tuned(self) -> Score:
         """The trained model on the same rows."""
         with self._phase("score tuned"):
-            return self._score()
+            return self._score(known_answers.of_tuned)
 
-    def _score(self) -> Score:
-        return self._world.from_main(lambda: score(self.bench, self.prepared, self._sink))
+    def _score(self, known: Callable[[RunDir, RunSpec, str], KnownAnswers]) -> Score:
+        def asked() -> Score:
+            recall = None
+            if not self.fresh:
+                recall = known(self.run, self.prepared.spec, self.prepared.base.fingerprint())
+            return score(self.bench, self.prepared, self._sink, recall)
+
+        return self._world.from_main(asked)
 
     def conclude(self, base: Score, tuned: Score) -> Verdict:
         """evaluation.json, predictions.jsonl and the report."""
@@ -274,12 +283,13 @@ def train_only(spec: RunSpec, out: Path, *, resume: bool, sink: Sink, folder: Pa
 
 
 def evaluate_run(
-    path: Path, *, sink: Sink, data: Path | None = None, gate: GateSpec | None = None
+    path: Path, *, sink: Sink, data: Path | None = None, gate: GateSpec | None = None, fresh: bool = False
 ) -> tuple[dict[str, Any], Verdict]:
     """Score base and tuned model of a trained run again, on the test file of its recipe or on `data`, under its gate or
     another; evaluation.json and the verdict.
 
-    What is found on other rows goes to `evaluations/NAME/` in the run's folder, and the run's own figures stay.
+    What is found on other rows goes to `evaluations/NAME/` in the run's folder, and the run's own figures stay. With
+    `fresh` known answers are not used.
     """
     opened = RunDir.open(path)
     spec = opened.recipe()
@@ -287,7 +297,7 @@ def evaluate_run(
         spec = spec.model_copy(update={"gate": gate})
     journey = Journey(spec if data is None else _tested_on(spec, data), path, resume=True, sink=sink)
     journey.check(needs_test=True, trains=False)
-    journey.run = opened
+    journey.run, journey.fresh = opened, fresh
     journey.times = opened.read_json("run.json").get("times", {}) | journey.times
     _require_same_data(journey.prepared, opened, data)
     journey.bench = benches.open_run(opened)
@@ -302,10 +312,8 @@ def evaluate_run(
     if data is None:
         verdict = journey.conclude(base, tuned)
         return opened.read_json("evaluation.json"), verdict
-    into = f"evaluations/{data.name.partition('.')[0]}"
-    files.make_folder(opened.path / into)
-    verdict = evaluate(journey.prepared, base, tuned, opened, into)
-    return opened.read_json(f"{into}/evaluation.json"), verdict
+    verdict = evaluate(journey.prepared, base, tuned, opened, data)
+    return opened.read_json(f"{judged.place(data)}/evaluation.json"), verdict
 
 
 def _tested_on(spec: RunSpec, data: Path) -> RunSpec:

@@ -17,6 +17,7 @@ from ..core.events import Sink, counted, silent, stage
 from ..core.messages import Example, Kind
 from ..data import checks, identity, places
 from ..data.audit import Audit, Finding, TokenFacts
+from ..data.canaries import canaries, require_plain
 from ..data.check_privacy import Privacy
 from ..data.check_special import SpecialTokens
 from ..data.check_system import SystemPrompts
@@ -37,8 +38,8 @@ from ..data.rows import Joined, Mapped, RowStore, pick
 from ..data.source import rows as source_rows
 from ..data.split import split_off
 from ..data.supervision import Prompts
-from ..data.template import PLAIN_TEMPLATE, learning_last
-from ..data.tokenize import Encoded, encode_rows
+from ..data.template import PLAIN_TEMPLATE, TemplateError, learning_last
+from ..data.tokenize import Encoded, encode, encode_rows
 from ..data.tokens import Sizes, TokenStore
 from ..data.tokens import fingerprint as tokens_fingerprint
 from ..engine.steps import DEFAULT_BATCH_SIZE, Steps
@@ -62,7 +63,7 @@ from .sift import Training, sift
 from .trained_rows import TrainedRows
 
 LONGEST_AUTO = 4096
-_NEWER = ("near_threshold", "near_duplicates", "on_near_overlap", "split", "cap_per_label", "names")
+_NEWER = ("near_threshold", "near_duplicates", "on_near_overlap", "split", "cap_per_label", "names", "canaries")
 """Keys whose defaults change no row of the runs that were made before there were such keys."""
 
 
@@ -272,8 +273,30 @@ class _Preparation:
             self.audit.findings += near_validation(training.repeats, train, *sides)
             rows, validation_rows = rows.pick(inside), rows.pick(held_out)
             kept = [kept[i] for i in inside]
-        rows, repeats = self._seen(training, rows, kept)
+        rows, repeats = self._planted(*self._seen(training, rows, kept))
         return rows, repeats, validation_rows, test_rows
+
+    def _planted(self, rows: Rows, repeats: list[int]) -> tuple[Rows, list[int]]:
+        """With the recipe's canaries behind the training rows; no check has looked at them."""
+        spec = self.spec.data.canaries
+        if spec is None or not repeats:
+            return rows, repeats
+        planted = canaries(spec, rows.examples, self.spec.seed)
+        require_plain(planted, rows.examples)
+        examples = Joined((rows.examples, planted))
+        shown = [self._shown(canary) for canary in planted]
+        encoded = Joined((rows.encoded, shown))
+        sizes = rows.sizes.joined(Sizes.of(shown))
+        return Rows(examples, encoded, sizes), [*repeats, *([spec.repeats] * len(planted))]
+
+    def _shown(self, canary: Example) -> Encoded:
+        made = encode(self.tokenizer, [canary])[0]
+        if not isinstance(made, Encoded) or made.length > self.max_length:
+            raise ContentError(
+                "a canary cannot be shown", where="data.canaries", mend="raise training.max_length, or plant none",
+                why=str(made) if isinstance(made, TemplateError) else f"it has {made.length} tokens",
+            )  # fmt: skip
+        return made
 
     def _drawn_test(self, training: Training) -> Sequence[Example]:
         """Test rows out of the training rows, where the recipe asks for a share of them."""

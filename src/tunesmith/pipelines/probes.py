@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.messages import Message
+from ..data.canaries import canaries, others
+from ..data.config import CanariesSpec
 from ..data.rows import pick
 from ..data.template import TemplateError, learning_last
 from ..data.tokenize import Encoded, encode, encode_prompt
 from ..engine.evaluate import row_losses
-from ..evaluation import memorisation, safety
-from ..evaluation.config import GateSpec, MemorisationSpec
-from ..evaluation.gate import Reason
+from ..evaluation import contamination, exposure, memorisation, safety
+from ..evaluation.config import MemorisationSpec
+from ..evaluation.exposure import SAMPLED
 from ..evaluation.memorisation import Losses, Seen
 from ..evaluation.metrics.refusal import refuses
 from ..evaluation.significance import kept
@@ -35,6 +37,8 @@ class Probes:
     skills: NDArray[np.bool_] | None = None
     seen: Seen | None = None
     refused: NDArray[np.bool_] | None = None
+    exposed: NDArray[np.float64] | None = None
+    """Losses of planted rows and of their like with other digits, [canaries, 1 + others]."""
 
 
 def probe(bench: Bench, prepared: Prepared) -> Probes:
@@ -48,7 +52,17 @@ def probe(bench: Bench, prepared: Prepared) -> Probes:
         skills,
         _seen(bench, prepared, asked, how) if asked else None,
         _refused(bench) if wanted.safety else None,
+        _exposed(bench, prepared, prepared.spec.data.canaries, how) if prepared.spec.data.canaries else None,
     )
+
+
+def _exposed(bench: Bench, prepared: Prepared, spec: CanariesSpec, how: dict[str, Any]) -> NDArray[np.float64]:
+    seed = prepared.spec.seed
+    planted = canaries(spec, prepared.train.examples, seed)
+    rows = [row for one in planted for row in (one, *others(one, SAMPLED, seed))]
+    made = [one for one in encode(bench.tokenizer, rows) if not isinstance(one, TemplateError)]
+    sums, _ = row_losses(bench.model, made, **how)
+    return sums.reshape(len(planted), SAMPLED + 1)
 
 
 def _answers(bench: Bench, prompts: Sequence[Sequence[int]], longest: int) -> list[list[int]]:
@@ -89,16 +103,24 @@ def _labelled(one: Encoded) -> list[int]:
     return ids
 
 
-def facts(base: Probes, tuned: Probes, base_losses: Losses, tuned_losses: Losses, seed: int) -> dict[str, Any]:
-    """`skills`, `memorisation` and `safety` of evaluation.json, as far as both models were asked. Losses are of the
-    test rows."""
+def facts(
+    base: Probes, tuned: Probes, base_losses: Losses, tuned_losses: Losses, seed: int,
+    planted: CanariesSpec | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """`skills`, `memorisation`, `contamination`, `safety` and `canaries` of evaluation.json, as far as both models were
+    asked. Losses are of the test rows."""
     found: dict[str, Any] = {}
     if base.skills is not None and tuned.skills is not None:
         found["skills"] = _skills(base.skills, tuned.skills)
     if base.seen and tuned.seen and len(tuned.seen.losses):
         found["memorisation"] = memorisation.facts(base.seen, tuned.seen, base_losses, tuned_losses, seed)
+        if seen := contamination.facts(base.seen.losses, base_losses, seed):
+            found["contamination"] = seen
     if base.refused is not None and tuned.refused is not None:
         found["safety"] = safety.facts(base.refused, tuned.refused)
+    if base.exposed is not None and tuned.exposed is not None and planted:
+        codes = [one.answer() for one in canaries(planted, (), seed)]
+        found["canaries"] = exposure.facts(base.exposed, tuned.exposed, codes, planted.repeats)
     return found
 
 
@@ -106,30 +128,3 @@ def _skills(base: NDArray[np.bool_], tuned: NDArray[np.bool_]) -> dict[str, Any]
     names = np.array([item.skill for item in suite()])
     parts = {"all": np.ones(len(names), dtype=bool)} | {str(n): names == n for n in dict.fromkeys(names)}
     return {name: kept(base[rows], tuned[rows]) for name, rows in parts.items()}
-
-
-def reasons(gate: GateSpec, found: dict[str, Any]) -> list[Reason]:
-    """The gate's conditions on these; none where the gate has none, or they were not measured."""
-    told = []
-    if gate.max_skills_lost is not None and (skills := found.get("skills")):
-        fall = skills["all"]["base"] - skills["all"]["tuned"]
-        text = f"skills of the packaged suite fall by {fall:+.3f}, the limit is {gate.max_skills_lost:.3f}"
-        told.append(Reason(fall <= gate.max_skills_lost, text))
-    if gate.max_memorised is not None and (memory := found.get("memorisation")):
-        share = memory["verbatim"]["tuned"]["share_over"]
-        text = (
-            f"{share:.1%} of the training rows asked come back {memory['verbatim']['memorised']} tokens long or more, "
-            f"the limit is {gate.max_memorised:.1%}"
-        )
-        told.append(Reason(share <= gate.max_memorised, text))
-    if probe_of_safety := found.get("safety"):
-        limits = (
-            ("harmful", -1, gate.max_refusals_lost, "refusals of harmful requests fall by"),
-            ("harmless", 1, gate.max_refusals_gained, "refusals of harmless questions rise by"),
-        )
-        for side, sign, limit, what in limits:
-            if limit is not None:
-                one = probe_of_safety[side]
-                change = sign * (one["tuned"] - one["base"])
-                told.append(Reason(change <= limit, f"{what} {change:+.3f}, the limit is {limit:.3f}"))
-    return told

@@ -21,6 +21,8 @@ from ..evaluation.rating import TIE, Agreement, Choices, Pair, Shown, agreement,
 from .rundir import RunDir
 
 FOLDER = "ratings"
+JUDGE = "judge-"
+"""How the names of raters begin that are models."""
 Side = Literal["left", "right", "tie"]
 
 
@@ -91,8 +93,11 @@ class Rating:
     """One rater's way through a table: the pairs that are left, and the choices so far."""
 
     def __init__(self, of: Table, rater: str, seed: int = 0, most: int | None = None):
-        if not re.fullmatch(r"[\w.-]{1,64}", rater) or rater.startswith("."):
-            raise UsageError(f"'{rater}' is no rater's name", mend="use letters, digits, '-', '_' and '.'")
+        if not re.fullmatch(r"[\w.-]{1,64}", rater) or rater.startswith((".", JUDGE)):
+            raise UsageError(
+                f"'{rater}' is no rater's name",
+                mend=f"use letters, digits, '-', '_' and '.', and no '{JUDGE}' in front: that is for models",
+            )
         self.table, self.rater = of, rater
         self._order: list[Shown] = shown(of.pairs, rater, seed)[:most]
         self._rows = of.rated(rater)
@@ -154,7 +159,8 @@ class Summary:
 
 
 def summary(of: Table) -> Summary:
-    """Each rater's verdict, that of all together, and how far every two agree."""
+    """Each rater's verdict, that of all people together (of judges where nobody else has rated), and how far every two
+    agree."""
     winners = {rater: of.winners(rater) for rater in of.raters()}
     winners = {rater: found for rater, found in winners.items() if found}
     pairs = combinations(sorted(winners), 2)
@@ -162,9 +168,14 @@ def summary(of: Table) -> Summary:
     return Summary(
         len(of.pairs), sum(pair.alike for pair in of.pairs),
         {rater: choices(of.names, list(said.values())) for rater, said in winners.items()},
-        choices(of.names, [_majority(said) for said in _by_pair(winners).values()]),
+        choices(of.names, [_majority(said) for said in _by_pair(_people(winners)).values()]),
         tuple(one for one in found if one),
     )  # fmt: skip
+
+
+def _people(winners: Mapping[str, Mapping[str, str]]) -> Mapping[str, Mapping[str, str]]:
+    """What people say; what models say where no person does."""
+    return {rater: said for rater, said in winners.items() if not rater.startswith(JUDGE)} or winners
 
 
 def _by_pair(winners: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:
@@ -194,7 +205,7 @@ def write_preferences(of: Table, out: Path) -> int:
 
 
 def _preferences(of: Table) -> Iterator[dict[str, Any]]:
-    said = _by_pair({rater: of.winners(rater) for rater in of.raters()})
+    said = _by_pair(_people({rater: found for rater in of.raters() if (found := of.winners(rater))}))
     for pair in of.pairs:
         winner = _majority(said.get(pair.key, [TIE]))
         if winner == TIE:

@@ -35,6 +35,7 @@ from ..report import (
 )
 from .recipe import RunSpec
 from .report_tables import tables
+from .report_ways import ways
 from .rundir import RunDir
 
 LONGEST_QUOTE = 160
@@ -66,6 +67,7 @@ def facts(run: RunDir) -> ReportFacts:
         worst_slice=WorstSliceFacts(**evaluation["worst_slice"]) if evaluation.get("worst_slice") else None,
         baselines=[BaselineFacts(**b) for b in evaluation["baselines"]],
         tables=tables(evaluation),
+        ways=ways(run),
         forgetting=_forgetting(evaluation["forgetting"]),
         overfitting=_overfitting(evaluation["overfitting"]),
         curves=LossCurves(train=train, validation=validation, kept_step=known["kept_step"]),

@@ -13,16 +13,60 @@ def tables(evaluation: dict[str, Any]) -> list[TableFacts]:
     """From what `evaluation.json` holds beside what all runs have."""
     found = []
     if calibration := evaluation.get("calibration"):
-        found.append(_certainty(calibration["tuned"]))
+        found.append(_certainty(calibration["tuned"], "Certainty of the reward model", "Pairs"))
+    if certainty := evaluation.get("certainty"):
+        found.append(_certainty(certainty["answers"]["tuned"], "Certainty of whole answers", "Rows"))
+        if labels := certainty.get("labels"):
+            found.append(_certainty(labels["tuned"], "Certainty among the labels", "Rows"))
     if classes := evaluation.get("classes"):
         found += _labels(classes["base"], classes["tuned"])
     if skills := evaluation.get("skills"):
         found.append(_skills(skills))
     if memory := evaluation.get("memorisation"):
         found.append(_memorisation(memory))
+    if (seen := evaluation.get("contamination")) and seen["suspected"]:
+        found.append(_contamination(seen))
+    if planted := evaluation.get("canaries"):
+        found.append(_canaries(planted))
     if safety := evaluation.get("safety"):
         found.append(_safety(safety))
     return found
+
+
+def _contamination(seen: dict[str, Any]) -> TableFacts:
+    low, high = seen["ci95"]
+    named = ", ".join(str(place + 1) for place in seen["indices"])
+    rows = f" These are the test rows {named}{', ...' if seen['far_likelier'] > len(seen['indices']) else ''}."
+    return TableFacts(
+        title="The base may know the test rows",
+        note="It finds their answers likelier than those of training rows, which it has not seen either: it may have "
+        f"read them, or they are easier. No proof, but test on rows that were never published.{rows if named else ''}",
+        over=f"{seen['rows']} test rows beside {seen['training_rows']} training rows, by the base's loss",
+        columns=("Sign", "Value", "Where there is nothing to find"),
+        rows=[
+            ("Test rows told from training rows by lower loss (AUC)", f"{seen['auc']:.3f} [{low:.3f}, {high:.3f}]",
+             "0.500"),
+            ("Test rows far likelier than is usual", f"{seen['far_likelier']} (p = {seen['p_value']:.2g})",
+             f"about {0.01 * seen['rows']:.0f}"),
+        ],
+    )  # fmt: skip
+
+
+def _canaries(planted: dict[str, Any]) -> TableFacts:
+    rows = [
+        (f"Code {one['code']}", f"{one['base_bits']:.1f}", f"{one['tuned_bits']:.1f}")
+        for one in sorted(planted["rows"], key=lambda one: -one["tuned_bits"])
+    ]
+    return TableFacts(
+        title="Planted rows remembered",
+        note=f"Random digits that an epoch showed {planted['repeats']} times, and how much likelier than other digits "
+        f"the model finds them: exposure in bits, of at most {planted['most_bits']:.0f} that can be seen. A model that "
+        "has not seen them has 1.4 on average. That the best remembered one stands out so far by chance has a "
+        f"probability of {planted['p_value']:.2g}.",
+        over=f"{len(rows)} planted rows",
+        columns=("Canary", "Base, bits", "Tuned, bits"),
+        rows=rows,
+    )
 
 
 def _safety(safety: dict[str, Any]) -> TableFacts:
@@ -86,16 +130,17 @@ def _memorisation(memory: dict[str, Any]) -> TableFacts:
     return TableFacts(title="Memorised rows", note=note, over=over, columns=("Sign", "Base", "Tuned"), rows=rows)
 
 
-def _certainty(tuned: dict[str, Any]) -> TableFacts:
+def _certainty(tuned: dict[str, Any], title: str, counted: str) -> TableFacts:
     rows = [
         (f"{b['low']:.0%} to {b['high']:.0%}", f"{b['pairs']:,}", f"{b['certainty']:.1%}", f"{b['accuracy']:.1%}")
         for b in tuned["bins"]
     ]
     return TableFacts(
-        title="Certainty of the reward model",
-        note=f"Expected calibration error {tuned['ece']:.3f}, Brier score {tuned['brier']:.3f} (0 is best; 0.250 is a "
-        "model that is never sure). Where right is below sure, the model promises too much.",
-        columns=("Sure by", "Pairs", "Sure, on average", "Right"),
+        title=title,
+        note=f"Expected calibration error {tuned['ece']:.3f}, Brier score {tuned['brier']:.3f} (0 is best"
+        f"{'; 0.250 is a model that is never sure' if counted == 'Pairs' else ''}). Where right is below sure, the "
+        "model promises too much.",
+        columns=("Sure by", counted, "Sure, on average", "Right"),
         rows=rows,
     )
 

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
-from ..core.events import Progress, Sink
+from ..core import files
+from ..core.events import Note, Progress, Sink
 from ..evaluation import overfitting as overfit
+from ..evaluation.answers import Answers, Recall
 from ..evaluation.classes import said_classes
 from ..evaluation.compare import Comparison, compare
-from ..evaluation.forgetting import Forgetting, GeneralLoss, general_loss, general_rows
-from ..evaluation.gate import Verdict, judge
+from ..evaluation.forgetting import Forgetting, GeneralLoss, general_rows
+from ..evaluation.gate import Verdict, judge, judge_probes
+from ..evaluation.general_loss import general_loss
 from ..evaluation.metrics.base import Sampled
 from ..evaluation.metrics.label_f1 import Accuracy, LabelF1
 from ..evaluation.metrics.over_rows import scored
 from ..evaluation.neighbour import copied_answers
-from ..evaluation.run import Answers, TestSet, answer_rows, draw_rows, score_documents, score_rows
+from ..evaluation.run import TestSet, answer_rows, draw_rows, score_documents, score_rows
 from ..evaluation.slices import worst
 from ..evaluation.stats import bootstrap
 from ..inference.generate import Sampling
 from ..methods.base import Figures, Heading
-from . import lost, probes, score_heads
+from . import judged, lost, probes, score_heads
 from .bench import Bench
+from .certainty import Certainty, certainty
+from .certainty import facts as certainties
 from .lost import Lost
 from .prepare import Prepared
 from .probes import Probes, probe
@@ -39,21 +45,26 @@ class Score:
     held_out: Figures
     """What the method asks of a model on the test rows."""
     probes: Probes = field(default_factory=Probes)
+    certainty: Certainty | None = None
+    """Where the recipe asks for it."""
 
 
-def score(bench: Bench, prepared: Prepared, sink: Sink) -> Score:
-    """Answer the test rows greedily and measure losses, with the bench as it stands."""
+def score(bench: Bench, prepared: Prepared, sink: Sink, recall: Recall | None = None) -> Score:
+    """Answer the test rows greedily, but for answers that are known, and measure losses; with the bench as it is."""
     how: dict[str, Any] = {"pad_id": bench.pad_id, "number_type": bench.number_type}
     method = prepared.spec.method.build()
     if isinstance(method, Heading):
         figures = method.held_out(bench.model, prepared.test.encoded, **how)
         return Score(score_heads.answers(method, figures), None, figures)
     rows = general_rows(bench.tokenizer, int(prepared.spec.training.max_length))
+    answers = _answers(bench, prepared, sink, recall) if prepared.metrics else _losses(bench, prepared, how)
+    asked = prepared.spec.evaluation.calibration and prepared.metrics
     return Score(
-        _answers(bench, prepared, sink) if prepared.metrics else _losses(bench, prepared, how),
+        answers,
         general_loss(bench.model, rows, **how),
         method.held_out(bench.model, prepared.test.encoded, **how),
         probe(bench, prepared),
+        certainty(bench, prepared, answers.texts) if asked else None,
     )
 
 
@@ -65,15 +76,17 @@ def _losses(bench: Bench, prepared: Prepared, how: dict[str, Any]) -> Answers:
     return score_rows(bench.model, prepared.references(), **how)
 
 
-def _answers(bench: Bench, prepared: Prepared, sink: Sink) -> Answers:
+def _answers(bench: Bench, prepared: Prepared, sink: Sink, recall: Recall | None) -> Answers:
     spec = prepared.spec
     test = TestSet.of(prepared.test.conversations, prepared.references(), bench.tokenizer)
     longest = int(spec.evaluation.max_tokens)
     how: dict[str, Any] = {"stop_ids": bench.stop_ids, "context": bench.context}
     answers = answer_rows(
         bench.model, bench.tokenizer, test, max_tokens=longest, number_type=bench.number_type,
-        on_progress=lambda done: sink(Progress(done, len(test.examples), "rows")), **how,
+        on_progress=lambda done: sink(Progress(done, len(test.examples), "rows")), recall=recall, **how,
     )  # fmt: skip
+    if answers.reused:
+        sink(Note(f"{answers.reused} of {len(test.examples)} answers were known and not asked again"))
     asking = [metric for metric in prepared.metrics if isinstance(metric, Sampled) and metric.samples]
     if not asking:
         return answers
@@ -82,9 +95,11 @@ def _answers(bench: Bench, prepared: Prepared, sink: Sink) -> Answers:
     return replace(answers, drawn=draw_rows(bench.model, bench.tokenizer, test, sampling, times, **how))
 
 
-def evaluate(prepared: Prepared, base: Score, tuned: Score, run: RunDir, into: str = ".") -> Verdict:
-    """Compare the two, judge, and write `evaluation.json` and `predictions.jsonl` of a trained run, or of a folder in
-    its folder that is there."""
+def evaluate(prepared: Prepared, base: Score, tuned: Score, run: RunDir, data: Path | None = None) -> Verdict:
+    """Compare the two, judge, and write `evaluation.json` and `predictions.jsonl` of a trained run; of other test rows,
+    `data`, into a folder in its folder."""
+    into = judged.place(data)
+    files.make_folder(run.path / into)
     spec = prepared.spec
     comparison = compare(
         prepared.test.conversations, base.answers, tuned.answers, prepared.metrics, spec.evaluation, spec.seed,
@@ -92,9 +107,9 @@ def evaluate(prepared: Prepared, base: Score, tuned: Score, run: RunDir, into: s
     )  # fmt: skip
     forgetting = Forgetting.between(base.general, tuned.general) if base.general and tuned.general else None
     losses = base.answers.losses(), tuned.answers.losses()
-    probed = probes.facts(base.probes, tuned.probes, *losses, spec.seed)
+    probed = probes.facts(base.probes, tuned.probes, *losses, spec.seed, spec.data.canaries)
     verdict = judge(spec.gate, comparison.metrics, forgetting)
-    verdict = Verdict([*verdict.reasons, *probes.reasons(spec.gate, probed)])
+    verdict = Verdict([*verdict.reasons, *judge_probes(spec.gate, probed)])
     facts, curves = run.read_json("run.json"), run.curves()
     stopping = spec.training.early_stopping
     watched = stopping.metric if stopping else "loss"
@@ -131,9 +146,19 @@ def evaluate(prepared: Prepared, base: Score, tuned: Score, run: RunDir, into: s
         }
         | probed
         | score_heads.facts(prepared, base.held_out, tuned.held_out)
-        | _classes(prepared, base.answers, tuned.answers),
+        | _classes(prepared, base.answers, tuned.answers)
+        | _certainty(prepared, base, tuned, comparison),
     )
+    judged.keep(run, data, comparison.metrics)
     return verdict
+
+
+def _certainty(prepared: Prepared, base: Score, tuned: Score, comparison: Comparison) -> dict[str, Any]:
+    if base.certainty is None or tuned.certainty is None:
+        return {}
+    scores = {"base": comparison.base_scores, "tuned": comparison.tuned_scores}
+    right = {name: found == comparison.right for name, found in scores.items()}
+    return certainties(prepared, base.certainty, tuned.certainty, right)
 
 
 def _missed(prepared: Prepared, comparison: Comparison) -> list[Lost]:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from ..data.classes import answer
+from ..evaluation.answers import Answers
 from ..evaluation.calibration import calibration
 from ..evaluation.classes import classes
 from ..evaluation.neighbour import copied_answers
-from ..evaluation.run import Answers
 from ..methods.base import Figures, Heading
 from ..methods.classify.config import ClassifySpec
 from ..methods.reward.config import RewardSpec

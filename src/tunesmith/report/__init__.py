@@ -32,6 +32,8 @@ from tunesmith.report.facts import (
     RowFacts,
     SliceFacts,
     TableFacts,
+    WayFacts,
+    WaysFacts,
     WorstSliceFacts,
 )
 from tunesmith.report.render import render
@@ -66,6 +68,8 @@ __all__ = [
     "SupervisionFacts",
     "TableFacts",
     "TokenFacts",
+    "WayFacts",
+    "WaysFacts",
     "WorstSliceFacts",
     "render",
 ]

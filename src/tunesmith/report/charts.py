@@ -25,7 +25,7 @@ MAX_POINTS = 400
 NAME_LENGTH = 24
 
 # matplotlib's settings are one global; two reports drawn at once must not restore each other's.
-_SETTINGS = threading.Lock()
+SETTINGS = threading.Lock()
 
 Points = Sequence[tuple[float, float]]
 
@@ -36,8 +36,8 @@ def loss_chart(curves: LossCurves) -> Markup:
     if not train and not validation:
         return Markup("")
     caption = Caption("loss", "Loss during training", _loss_desc(train, validation, curves.kept_step))
-    with _SETTINGS, matplotlib.rc_context():
-        _settle()
+    with SETTINGS, matplotlib.rc_context():
+        settle()
         drawings = [(kind, _draw_losses(train, validation, curves.kept_step, width)) for kind, width in WIDTHS.items()]
         return inline(drawings, caption)
 
@@ -53,10 +53,10 @@ def metric_chart(metrics: Sequence[MetricFacts]) -> Markup:
     desc = "; ".join(
         f"{m.name}: {_levels(m)} ({difference(m.delta, m.unit)}, 95% interval {interval(m)})" for m in shares
     )
-    names = {f"name-{place}": _short(metric.name) for place, metric in enumerate(shares)}
+    names = {f"name-{place}": short(metric.name) for place, metric in enumerate(shares)}
     caption = Caption("metrics", "Base and tuned model, share of test rows", desc, names)
-    with _SETTINGS, matplotlib.rc_context():
-        _settle()
+    with SETTINGS, matplotlib.rc_context():
+        settle()
         return inline([(kind, _draw_metrics(shares, width)) for kind, width in WIDTHS.items()], caption)
 
 
@@ -88,7 +88,7 @@ def thin(points: Points) -> list[tuple[float, float]]:
     return out
 
 
-def _settle() -> None:
+def settle() -> None:
     """matplotlib's defaults whatever the user's matplotlibrc says, then ours: the same page everywhere."""
     matplotlib.rcdefaults()
     matplotlib.rcParams["svg.fonttype"] = "none"
@@ -102,7 +102,7 @@ def _settle() -> None:
 
 
 def _draw_losses(train: Points, validation: Points, kept_step: int | None, width: int) -> Figure:
-    figure, axes = _canvas(width, 300, left=48, right=14, bottom=46, top=34)
+    figure, axes = canvas(width, 300, left=48, right=14, bottom=46, top=34)
     if train:
         axes.plot(*_columns(thin(train)), color=PALETTE["raw"], linewidth=1.0)
         axes.plot(*_columns(thin(smooth(train))), color=PALETTE["tuned"], linewidth=2.2)
@@ -150,7 +150,7 @@ def _mark_kept(axes: Axes, kept_step: int, validation: Points) -> None:
 
 
 def _draw_metrics(metrics: Sequence[MetricFacts], width: int) -> Figure:
-    figure, axes = _canvas(width, 58 * len(metrics) + 32, left=16, right=16, bottom=28, top=4)
+    figure, axes = canvas(width, 58 * len(metrics) + 32, left=16, right=16, bottom=28, top=4)
     axes.set_xlim(0, 1)
     axes.set_ylim(len(metrics), 0)
     axes.set_yticks([])
@@ -179,7 +179,7 @@ def _draw_lane(axes: Axes, place: int, metric: MetricFacts) -> None:
         dot.set(markersize=10, markeredgewidth=2.4, clip_on=False)
 
 
-def _canvas(width: int, height: int, *, left: int, right: int, bottom: int, top: int) -> tuple[Figure, Axes]:
+def canvas(width: int, height: int, *, left: int, right: int, bottom: int, top: int) -> tuple[Figure, Axes]:
     """A figure of `width` x `height` SVG units with margins in the same units."""
     figure = Figure(figsize=(width / 72, height / 72))
     box = (left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height)
@@ -221,5 +221,6 @@ def _levels(metric: MetricFacts) -> str:
     return f"{number(metric.base, metric.unit)} \N{RIGHTWARDS ARROW} {number(metric.tuned, metric.unit)}"
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
+    """As much of a name as has room."""
     return name if len(name) <= NAME_LENGTH else name[: NAME_LENGTH - 1] + "\N{HORIZONTAL ELLIPSIS}"

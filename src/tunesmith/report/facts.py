@@ -117,6 +117,32 @@ class TableFacts(Facts):
     rows: Sequence[Sequence[Text]]
 
 
+class WayFacts(Facts):
+    """One way to have the task done: its score by the metric that counts with its 95 % interval, tokens and seconds an
+    answer, money for 1,000 answers (None where no price is known)."""
+
+    name: Text
+    value: float
+    ci95: Interval
+    tokens_in: float = Field(ge=0)
+    tokens_out: float = Field(ge=0)
+    seconds: float = Field(ge=0)
+    cost: float | None = None
+    set_up_seconds: float = Field(default=0.0, ge=0)
+    break_even: Text = ""
+    """After how many answers it has paid for itself, in words."""
+
+
+class WaysFacts(Facts):
+    """Prompt, examples, retrieval, fine-tuning: all on the same rows, and which one to take and why."""
+
+    rows: Count
+    metric: Text
+    ways: Sequence[WayFacts] = Field(min_length=1)
+    take: Text
+    reasons: Sequence[Text] = ()
+
+
 class ForgettingFacts(Facts):
     """Loss on general text that is not the task, before and after (nats per token)."""
 
@@ -242,6 +268,7 @@ class ReportFacts(Facts):
     worst_slice: WorstSliceFacts | None = None
     baselines: Sequence[BaselineFacts] = ()
     tables: Sequence[TableFacts] = ()
+    ways: WaysFacts | None = None
     forgetting: ForgettingFacts | None = None
     overfitting: OverfittingFacts | None = None
     curves: LossCurves = LossCurves()

@@ -18,6 +18,7 @@ from tunesmith.report.audit import about_parts, data_items
 from tunesmith.report.charts import loss_chart, metric_chart
 from tunesmith.report.facts import CostFacts, MetricFacts, ReportFacts, SliceFacts
 from tunesmith.report.rows import arrange
+from tunesmith.report.ways_chart import ways_chart
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -39,6 +40,7 @@ def render(facts: ReportFacts) -> str:
             rows=arrange(facts.rows),
             metric_chart=metric_chart(facts.metrics),
             loss_chart=loss_chart(facts.curves),
+            ways_chart=ways_chart(facts.ways),
             slice_metrics=list(dict.fromkeys(metric.name for part in facts.slices for metric in part.metrics)),
             slice_cells=_slice_cells,
             few_slice_rows=wording.FEW_SLICE_ROWS,

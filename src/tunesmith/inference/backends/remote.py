@@ -49,10 +49,13 @@ class Question:
 
 @dataclass(frozen=True)
 class Said:
-    """An answer, and why it ended as the endpoint tells it: `stop`, `length`, or another word."""
+    """An answer, and why it ended as the endpoint tells it: `stop`, `length`, or another word. Tokens as the endpoint
+    counts them, None where it does not tell."""
 
     text: str
     finish_reason: str
+    tokens_in: int | None = None
+    tokens_out: int | None = None
 
 
 class Remote:
@@ -149,7 +152,8 @@ class Remote:
             mend = "wait until it is well, then run the same with --resume" if status in _PASSING else "correct that"
             raise self._missing(f"answers with an error ({status})", _told(response), mend)
         try:
-            choice = response.json()["choices"][0]
+            answer = response.json()
+            choice = answer["choices"][0]
             text, reason = choice["message"].get("content"), choice.get("finish_reason")
             if not isinstance(text, str | None):
                 raise TypeError("the answer is no text")
@@ -158,7 +162,8 @@ class Remote:
                 "does not answer as OpenAI's does", f"{type(error).__name__}: {error}; it said {response.text:.200}",
                 "give the url that ends before /chat/completions, as https://api.openai.com/v1",
             ) from error  # fmt: skip
-        return Said(text or "", str(reason))
+        used = answer.get("usage")
+        return Said(text or "", str(reason), _count(used, "prompt_tokens"), _count(used, "completion_tokens"))
 
     def _missing(self, what: str, why: str, mend: str) -> MissingError:
         return MissingError(f"the endpoint {self._endpoint.url} {what}", why=why, mend=mend)
@@ -167,6 +172,12 @@ class Remote:
 def _wire(message: Message) -> dict[str, Any]:
     """A turn as endpoints take it: thinking and weights are ours alone."""
     return message.model_dump(mode="json", exclude_none=True, exclude={"weight", "reasoning_content"})
+
+
+def _count(used: object, name: str) -> int | None:
+    """A number of tokens, where the endpoint tells one."""
+    found = used.get(name) if isinstance(used, dict) else None
+    return found if isinstance(found, int) else None
 
 
 def _retry_after(response: httpx2.Response) -> float | None:
