@@ -47,7 +47,7 @@ def fetch(service: Service, folder: Folder, wanted: Sequence[str], say: Say) -> 
 def _job(service: Service, folder: Folder, job: dict[str, Any]) -> None:
     name, place = f"jobs/{safe(str(job['id']))}.json", f"/fine_tuning/jobs/{quote(str(job['id']), safe='')}"
     kept = folder.read(name)
-    if kept and kept["job"].get("status") in ENDED and kept["job"].get("status") == job.get("status"):
+    if kept and kept["job"].get("status") in ENDED:
         return
     parts: dict[str, Any] = {"job": job, "notes": []}
     for part in ("events", "checkpoints"):
