@@ -108,7 +108,7 @@ class Models:
                 target=name, detail={"job": row.job_id},
             )  # fmt: skip
         if not kept:
-            discard(self._store.folder / row.run / row.weights)
+            discard(self._store.folder / row.weights)
 
     def grants(
         self, project_id: str, name: str, *, after: str | None, limit: int, newest_first: bool, of: str | None
@@ -168,9 +168,10 @@ class Models:
                 raise NoModelError(f"there is no model '{name}'")
 
     def _tuned(self, row: Any) -> Served:
-        run = self._store.folder / row.run
+        folder = self._store.folder
         return Served(
-            row.name, row.base, row.created_at, run, run / row.weights, row.job_id, row.project_id, row.verdict
+            row.name, row.base, row.created_at, folder / row.run, folder / row.weights, row.job_id, row.project_id,
+            row.verdict,
         )  # fmt: skip
 
     def _note(self, connection: Any, who: Identity, action: str, name: str, project_id: str) -> None:
