@@ -153,6 +153,14 @@ def spoken(text: str) -> str:
     return behind.lstrip() if mark else text
 
 
+def is_json_object(text: str) -> bool:
+    """Whether an answer is one JSON object."""
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
+
+
 def _without_id(call: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in call.items() if key != "id"}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.messages import Example
+from ..core.messages import Example, is_json_object
 from .config import EvaluationSpec
 from .metrics import Metric, named
 from .metrics.base import Unit
@@ -207,11 +206,3 @@ def _results(
     measures: Mapping[str, _Measure], rows: NDArray[np.int64], spec: EvaluationSpec, seed: int
 ) -> list[MetricResult]:  # fmt: skip
     return [measure.result(name, rows, spec, seed) for name, measure in measures.items()]
-
-
-def is_json_object(text: str) -> bool:
-    """Whether an answer is one JSON object."""
-    try:
-        return isinstance(json.loads(text), dict)
-    except ValueError:
-        return False

@@ -12,13 +12,12 @@ import yaml
 
 from ..core import files
 from ..core.errors import ConflictError, ContentError
-from ..core.messages import Example, Kind
+from ..core.messages import Example, Kind, is_json_object
 from ..data.formats import exported, named
 from ..data.kinds import better
 from ..data.load import Loaded, load
 from ..data.rows import Mapped
 from ..data.split import hold_out
-from ..evaluation.compare import is_json_object
 from ..models.find import find
 from ..models.refs import DEFAULT, Base
 from .read_recipe import read_recipe
@@ -148,7 +147,7 @@ def _row(loaded: Loaded, index: int) -> str:
 
 def _text(loaded: Loaded, recipe: Path, name: str, base: str, train: Path, test: Path | None) -> str:
     supervised = loaded.kind == "supervised"
-    metrics = _metrics(loaded) if supervised else ["preference_accuracy"]
+    metrics = usual_metrics(loaded) if supervised else ["preference_accuracy"]
     small = base.startswith("bundled/")
     rate, why = _rate(supervised, small)
     folder = recipe.parent.resolve()
@@ -179,7 +178,7 @@ def _rate(supervised: bool, small: bool) -> tuple[str, str]:
     return ("1.0e-4", "a base of 8 M parameters takes more than the usual 2e-5") if small else usual
 
 
-def _metrics(loaded: Loaded) -> list[str]:
+def usual_metrics(loaded: Loaded) -> list[str]:
     """By the form of the answers: JSON, short labels, or prose."""
     answers = [e.answer() for e in loaded.examples]
     if all(is_json_object(text) for text in answers):

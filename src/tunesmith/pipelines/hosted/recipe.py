@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from statistics import mean
 from typing import Any
 
-from ...core.messages import Example
 from ...data.load import Loaded
-from ...evaluation.compare import is_json_object
 from ...models.refs import Base
 from ..recipe import RunSpec
+from ..start import usual_metrics
 from .validate import MethodName
 
 _BUNDLED_RATES: dict[MethodName, float] = {"supervised": 2e-3, "dpo": 1e-4}
@@ -68,7 +65,7 @@ def write(
             "evaluate_every": epoch, "checkpoint_every": -(-epoch // parts), "keep_checkpoints": 3 * parts + 1,
             "early_stopping": None,
         },
-        "evaluation": {"metrics": _metrics(train, method)},
+        "evaluation": {"metrics": ["preference_accuracy"] if method == "dpo" else usual_metrics(train)},
     }  # fmt: skip
     RunSpec.model_validate(recipe)  # what we write must be right
     return "# Made of a fine-tuning job. JSON is YAML too.\n" + json.dumps(recipe, indent=1, ensure_ascii=False) + "\n"
@@ -86,19 +83,3 @@ def _method(method: MethodName, values: dict[str, Any], base: Base, rows: int) -
         return {"type": "sft"}
     least, most = _REHEARSED
     return {"type": "sft", "rehearsal": {"rows": max(least, min(most, rows))}}
-
-
-def _metrics(train: Loaded, method: MethodName) -> list[str]:
-    """By the form of the answers, as `tunesmith init` chooses them."""
-    if method == "dpo":
-        return ["preference_accuracy"]
-    answers = _answers(train.examples)
-    if all(is_json_object(text) for text in answers):
-        return ["exact_match", "json_valid", "field_f1"]
-    if mean(len(text.split()) for text in answers) <= 5:
-        return ["exact_match", "token_f1"]
-    return ["rouge_l", "token_f1", "exact_match"]
-
-
-def _answers(rows: Sequence[Example]) -> list[str]:
-    return [row.answer() for row in rows]
