@@ -57,6 +57,7 @@ def _things(house: House) -> dict[str, str]:
     return {
         "file_id": job["training_file"], "job_id": job["id"], "upload_id": upload.json()["id"], "model": "ft:b:o::x",
         "checkpoint": "ft:b:o::x", "permission_id": "cp_x", "response_id": "resp_x", "completion_id": "chatcmpl-x",
+        "feedback_id": "fb_x",
     }  # fmt: skip
 
 
