@@ -32,6 +32,7 @@ def test_import_linter_contracts_hold() -> None:
         "tunesmith.pipelines.read_recipe",
         "tunesmith.pipelines.runs",
         "tunesmith.data.load",
+        "tunesmith.server.app",
     ],
 )
 def test_light_modules_load_nothing_heavy(module: str) -> None:

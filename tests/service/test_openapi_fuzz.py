@@ -69,8 +69,13 @@ def _fuzz(house: House, url: str, cases: int) -> Counter[str]:
 
 
 def _ask(
-    call: Callable[[Any], Any], operation: Any, mode: GenerationMode, cases: int, seen: Counter[str], ids: dict[str, str]
-) -> None:  # fmt: skip
+    call: Callable[[Any], Any],
+    operation: Any,
+    mode: GenerationMode,
+    cases: int,
+    seen: Counter[str],
+    ids: dict[str, str],
+) -> None:
     @given(case=operation.as_strategy(generation_mode=mode))
     @settings(
         max_examples=cases, deadline=None, database=None, derandomize=True, phases=[Phase.generate],

@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import Request
+from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from .errors import ApiError, invalid
-from .records.repeats import Answer, Repeats
+from .records.repeats import Answer, Claim, Repeats
 
 HEADER = "idempotency-key"
 _LONGEST = 255
@@ -81,18 +83,8 @@ async def repeated(
     """Make the answer unless it is there; wait for a caller that is just making it. ApiError 409."""
     waited = 0.0
     while not (claim := await run_in_threadpool(repeats.claim, project_id, name, route, digest)).mine:
-        if claim.digest != digest:
-            raise ApiError(
-                409, "This Idempotency-Key was used for another request.", type="idempotency_error", param=HEADER,
-                code="idempotency_key_reused",
-            )  # fmt: skip
-        if claim.answer is not None:
-            return _replay(claim.answer)
-        if waited > _PATIENCE:
-            raise ApiError(
-                409, "A request with this Idempotency-Key is still at work.", type="idempotency_error", param=HEADER,
-                code="idempotency_key_in_use", headers={"retry-after": "1"},
-            )  # fmt: skip
+        if (answer := _known(claim, digest, waited)) is not None:
+            return answer
         await asyncio.sleep(_POLL)
         waited += _POLL
     try:
@@ -105,6 +97,59 @@ async def repeated(
     else:
         await run_in_threadpool(repeats.release, project_id, name, claim)
     return response
+
+
+def form_once(request: Request, content: str, make: Callable[[], BaseModel]) -> Response:
+    """The same for a form, whose route knows by now what it holds: `content` says so, with the hash of each file.
+
+    For routes in threads of their own. ApiError 409.
+    """
+    key, who = key_of(request), request.state.caller
+    if key is None:
+        return _json(make())
+    repeats: Repeats = request.app.state.services.repeats
+    name, digest, waited = _named(who.key_id, key), digest_of(request, content.encode()), 0.0
+    while not (claim := repeats.claim(who.project_id, name, request.scope["path"], digest)).mine:
+        if (answer := _known(claim, digest, waited)) is not None:
+            raise Repeated(answer)
+        time.sleep(_POLL)
+        waited += _POLL
+    try:
+        response = _json(make())
+    except BaseException:
+        repeats.release(who.project_id, name, claim)
+        raise
+    repeats.finish(who.project_id, name, claim, _kept(response))
+    return response
+
+
+class Repeated(Exception):  # noqa: N818  # no error: an answer
+    """The answer is there already: what the route has stored by now is to be removed."""
+
+    def __init__(self, answer: Response):
+        super().__init__("answered before")
+        self.answer = answer
+
+
+def _json(content: BaseModel) -> Response:
+    return JSONResponse(content.model_dump(mode="json"))
+
+
+def _known(claim: Claim, digest: str, waited: float) -> Response | None:
+    """The answer that another caller got; None where it is still to come. ApiError 409."""
+    if claim.digest != digest:
+        raise ApiError(
+            409, "This Idempotency-Key was used for another request.", type="idempotency_error", param=HEADER,
+            code="idempotency_key_reused", headers={"x-should-retry": "false"},
+        )  # fmt: skip
+    if claim.answer is not None:
+        return _replay(claim.answer)
+    if waited > _PATIENCE:
+        raise ApiError(
+            409, "A request with this Idempotency-Key is still at work.", type="idempotency_error", param=HEADER,
+            code="idempotency_key_in_use", headers={"retry-after": "1"},
+        )  # fmt: skip
+    return None
 
 
 def _success(response: Response) -> bool:

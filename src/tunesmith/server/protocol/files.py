@@ -10,7 +10,6 @@ from .common import Ask, Reply, Text
 
 Purpose = Literal["assistants", "batch", "fine-tune", "vision", "user_data", "evals"]
 """What a client may say that a file is for."""
-PURPOSES: tuple[str, ...] = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
 SHORTEST, LONGEST = 3_600, 2_592_000
 """Seconds that a file may be kept for, where it expires."""
 
@@ -41,7 +40,7 @@ class UploadRequest(Ask):
     """A file that will come in parts."""
 
     filename: Text = Field(min_length=1, max_length=1_024)
-    purpose: Literal["assistants", "batch", "fine-tune", "vision", "user_data", "evals"]
+    purpose: Literal["assistants", "batch", "fine-tune", "vision"]
     bytes: int = Field(gt=0)
     mime_type: Text = Field(max_length=256)
     expires_after: ExpiresAfter | None = None

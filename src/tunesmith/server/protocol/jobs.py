@@ -50,7 +50,7 @@ Beta = Annotated[
 
 
 class Hyperparameters(Ask):
-    """What all methods take; "auto" is resolved by the rules that docs/serve.md states."""
+    """What all methods take; "auto" is resolved by the rules that docs/jobs.md states."""
 
     batch_size: BatchSize = "auto"
     learning_rate_multiplier: Rate = "auto"

@@ -17,6 +17,7 @@ from ...store.blobs import PIECE, Blob, TooLargeError
 from ..access import Caller, Serving
 from ..body import too_large
 from ..errors import ApiError, invalid, no_such_file
+from ..idempotency import Repeated, form_once
 from ..multipart import Form, Part, twice
 from ..protocol.common import PAGE, After, Deleted, EndedPage, Id, Order, ended
 from ..protocol.files import LONGEST, SHORTEST, File, Purpose
@@ -51,16 +52,18 @@ _FORM: dict[str, Any] = {
 }
 
 
-@routes.post("/files", scope="train", openapi_extra=_FORM)
-def create(request: Request, who: Caller, services: Serving) -> File:
+@routes.post("/files", scope="train", openapi_extra=_FORM, response_model=File)
+def create(request: Request, who: Caller, services: Serving) -> Response:
     """Store a file. One for fine-tuning must be JSON Lines; what its rows hold is judged when a job takes it."""
     with services.receiving():
         got = _received(request, services)
     try:
-        return wire(_add(services, who, got), services)
-    except BaseException:
+        return form_once(request, got.told(), lambda: wire(_add(services, who, got), services))
+    except BaseException as error:
         if got.blob:
             services.store.blobs.delete(got.blob.name)
+        if isinstance(error, Repeated):
+            return error.answer
         raise
 
 
@@ -175,6 +178,10 @@ class _Got:
     fields: dict[str, str]
     filename: str = ""
     blob: Blob | None = None
+
+    def told(self) -> str:
+        """What it holds, to be told from another form."""
+        return orjson.dumps([self.fields, self.filename, self.blob and self.blob.sha256]).decode()
 
 
 def _received(request: Request, services: Services) -> _Got:

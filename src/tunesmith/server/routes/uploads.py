@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any, BinaryIO
 
 from fastapi import Request
+from starlette.responses import Response
 
+from ...governance.keys import Identity
 from ...store.blobs import Blob
 from ..access import Caller, Serving
 from ..errors import ApiError, invalid
+from ..idempotency import Repeated, form_once
 from ..multipart import Form, twice
 from ..protocol.common import Id
 from ..protocol.files import CompleteRequest, File, Upload, UploadPart, UploadRequest
@@ -50,17 +53,21 @@ def create(body: UploadRequest, who: Caller, services: Serving) -> Upload:
     return wire(made, None)
 
 
-@routes.post("/uploads/{upload_id}/parts", scope="train", errors=(404,), openapi_extra=_FORM)
-def add_part(upload_id: Id, request: Request, who: Caller, services: Serving) -> UploadPart:
+@routes.post(
+    "/uploads/{upload_id}/parts", scope="train", errors=(404,), openapi_extra=_FORM, response_model=UploadPart
+)  # fmt: skip
+def add_part(upload_id: Id, request: Request, who: Caller, services: Serving) -> Response:
     """Add a part. Parts may come in any order and at the same time; one that is cut short is not there."""
     try:
         services.uploads.require_open(who.project_id, upload_id)
         with services.receiving():
             blob = _received(request, services)
         try:
-            part_id, at = services.uploads.add(who, upload_id, blob)
-        except BaseException:
+            return form_once(request, blob.sha256, lambda: _added(services, who, upload_id, blob))
+        except BaseException as error:
             services.store.blobs.delete(blob.name)
+            if isinstance(error, Repeated):
+                return error.answer
             raise
     except NoUploadError as error:
         raise _no_such_upload(upload_id) from error
@@ -68,7 +75,6 @@ def add_part(upload_id: Id, request: Request, who: Caller, services: Serving) ->
         raise _closed(upload_id, error) from error
     except WrongPartsError as error:
         raise _wrong(error) from error
-    return UploadPart(id=part_id, created_at=int(at), upload_id=upload_id)
 
 
 @routes.post("/uploads/{upload_id}/complete", scope="train", errors=(404,))
@@ -105,6 +111,11 @@ def wire(upload: Pending, file: File | None) -> Upload:
         id=upload.id, bytes=upload.bytes, created_at=int(upload.created_at), filename=upload.filename,
         purpose=upload.purpose, status=upload.status, expires_at=int(upload.expires_at), file=file,
     )  # fmt: skip
+
+
+def _added(services: Services, who: Identity, upload_id: str, blob: Blob) -> UploadPart:
+    part_id, at = services.uploads.add(who, upload_id, blob)
+    return UploadPart(id=part_id, created_at=int(at), upload_id=upload_id)
 
 
 def _received(request: Request, services: Services) -> Blob:
