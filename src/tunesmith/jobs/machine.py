@@ -36,7 +36,7 @@ class Process:
         """Whether it still runs; only of one that is `here`. One that waits to be reaped does not."""
         with suppress(psutil.NoSuchProcess):
             found = psutil.Process(self.pid)
-            return abs(found.create_time() - self.started) < 1.0 and found.status() != psutil.STATUS_ZOMBIE
+            return abs(found.create_time() - self.started) < 1.0 and _runs(found)
         return False
 
     def kill(self, *, after: float = 0.0, patience: float = 10.0) -> None:
@@ -55,7 +55,15 @@ class Process:
             for process in found:
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
-            psutil.wait_procs(found, timeout=patience)
+            until = time.monotonic() + patience
+            while any(_runs(process) for process in found) and time.monotonic() < until:
+                time.sleep(0.02)  # psutil's own waiting would take a child's exit code away from who started it
+
+
+def _runs(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 def boot() -> str:

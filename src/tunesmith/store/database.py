@@ -25,6 +25,8 @@ from .blobs import Blobs, FolderBlobs
 
 _BUSY_SECONDS = 30.0
 """How long a write waits for another one on SQLite."""
+_POSTGRES = "-c idle_in_transaction_session_timeout=15000 -c lock_timeout=15000"
+"""A client that was stopped in the midst of a transaction loses it, and its locks, after 15 seconds."""
 _WAL_SINCE = (3, 51, 3)
 """Older SQLite can damage a database in WAL mode when two connections meet in a checkpoint (fixed in 3.51.3,
 https://sqlite.org/wal.html, "the WAL-reset bug"); there a rollback journal is kept, at nearly the same speed."""
@@ -130,7 +132,8 @@ def _engine(url: str) -> Engine:
             parsed = parsed.set(drivername="postgresql+psycopg")
         if parsed.get_backend_name() == "sqlite":
             return _sqlite(parsed.render_as_string(hide_password=False))
-        return create_engine(parsed, pool_pre_ping=True, pool_size=20, connect_args={"connect_timeout": 5})
+        settings = {"connect_timeout": 5, "options": _POSTGRES}
+        return create_engine(parsed, pool_pre_ping=True, pool_size=20, connect_args=settings)
     except (ArgumentError, NoSuchModuleError) as error:
         raise UsageError(
             f"'{url.partition('@')[0]}' is no database URL", why=str(error),
