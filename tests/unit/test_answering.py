@@ -123,7 +123,7 @@ def test_served_is_generated_for_random_traffic(folder: Path, models: Any, servi
 @pytest.mark.slow
 def test_served_is_generated_for_much_random_traffic(folder: Path, models: Any) -> None:
     with Answering(Limits(waiting=10_000)) as service:
-        count, gaps = _traffic(folder, models, service, 4000)
+        count, gaps = _traffic(folder, models, service, 2000)
     assert len(gaps) <= count / 1000
     assert all(gap <= 1e-3 for gap in gaps)
 
@@ -305,6 +305,20 @@ def test_a_full_queue_refuses_and_a_closed_service_says_so(models: Any) -> None:
         service.embed(models["base"], ["a"])
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_nobody_is_left_waiting_when_the_thread_dies(models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise ZeroDivisionError
+
+    service = Answering()
+    monkeypatch.setattr(service, "_admit", broken)
+    with pytest.raises(ClosedError):
+        service.submit(asked.ask(models["base"])).choices()
+    with pytest.raises(ClosedError):
+        service.submit(asked.ask(models["base"]))
+    service.close()
+
+
 def test_a_cancelled_request_makes_no_more_tokens(models: Any) -> None:
     with Answering(Limits(rows=2, batches=1)) as service:
         handle = service.submit(asked.ask(models["a"], max_tokens=120))
@@ -416,6 +430,19 @@ def test_a_deleted_model_is_forgotten_once_nobody_uses_it(models: Any, folder: P
         handle.choices()
         gone.result(30)
         assert set(service.load().loaded) == {str(folder / "base")}
+
+
+def test_a_template_without_end_is_ended(tmp_path: Path, service: Answering, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tunesmith.inference.words.TEMPLATE_SECONDS", 0.3)
+    base = tiny.base_folder(tmp_path / "base")
+    loops = "{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}{% endfor %}"
+    template = "{% if messages[0].content == 'loop' %}" + loops + "{% endif %}" + tiny.TEMPLATE
+    (base / "chat_template.jinja").write_text(template, "utf-8")
+    with pytest.raises(AskError) as caught:
+        service.submit(asked.ask(asked.served(base), "loop"))
+    assert caught.value.param == "messages"
+    assert "took too long" in str(caught.value)
+    assert len(service.submit(asked.ask(asked.served(base), "no loop")).choices()) == 1
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "gemma2", "qwen3-moe", "t5", "bart"])

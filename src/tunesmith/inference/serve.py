@@ -179,13 +179,19 @@ class Answering:
             raise TooLongError(tokens, most, param=param)
 
     def _work(self) -> None:
-        """The thread."""
+        """The thread. Whatever ends it, nobody is left waiting."""
+        try:
+            self._loop()
+        finally:
+            self._end()
+
+    def _loop(self) -> None:
         while True:
             with self._changed:
                 while not (self._closing or self._live or self._orders or len(self._batcher)):
                     self._changed.wait()
                 if self._closing:
-                    break
+                    return
                 self._batcher.drop(lambda waiting: not waiting.work.handle.open)
                 orders, self._orders = self._orders, deque()
             left = [one for one in orders if not one[0]()]
@@ -195,7 +201,6 @@ class Answering:
             for running in list(self._live):
                 self._step(running)
             self._loaded = self._slots.loaded()
-        self._end()
 
     def _admit(self) -> None:
         """Begin as many batches as there is room for."""
@@ -249,6 +254,7 @@ class Answering:
         for running in self._live:
             running.fail(closed)
         with self._changed:
+            self._closing = True
             for waiting in self._batcher.drop(lambda _: True):
                 waiting.work.handle.fail(closed)
             for _, future in self._orders:

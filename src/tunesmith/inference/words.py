@@ -10,6 +10,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from ..core import clock
+from ..core.deadline import DeadlineError, deadline
 from ..core.messages import Message
 from ..data.template import PLAIN_TEMPLATE, TemplateError, special_tokens
 from ..data.tokenize import encode_prompt, encode_text
@@ -22,6 +24,8 @@ from .errors import AskError
 from .spell import Speller
 from .stops import stop_ids_of
 
+TEMPLATE_SECONDS = 5.0
+"""A conversation may take to be shown: templates are programs that come with a base."""
 _KEPT = 16
 """Tokenizers; tens of megabytes each."""
 _Made = TypeVar("_Made")
@@ -36,9 +40,10 @@ class Words:
         self._tokenizer = load_tokenizer(base, PLAIN_TEMPLATE, served.date)
         self._lock = threading.RLock()
         self.pad_id = int(self._tokenizer.pad_token_id)
-        self.stop_ids = stop_ids_of(base, self._tokenizer)
+        with deadline(TEMPLATE_SECONDS):
+            self.stop_ids = stop_ids_of(base, self._tokenizer)
+            self._style = style_of(self._tokenizer)
         self.vocabulary = int(base.config().get("vocab_size") or len(self._tokenizer))
-        self._style = style_of(self._tokenizer)
         self._special = special_tokens(self._tokenizer)
         self._marks = {token for token, text in self._special.items() if text in MARKS}
         self._grammars: Grammars | None = None
@@ -119,9 +124,9 @@ class Words:
         if not messages:
             raise AskError("there is no message to answer", param="messages", mend="give at least one")
         try:
-            with self._lock:
+            with self._lock, deadline(TEMPLATE_SECONDS):
                 return encode_prompt(self._tokenizer, messages, [dict(tool) for tool in tools] or None)
-        except TemplateError as error:
+        except (TemplateError, DeadlineError) as error:
             raise AskError("the model cannot read this conversation", param="messages", why=str(error)) from error
 
 
@@ -134,7 +139,7 @@ class Library:
 
     def of(self, served: Served) -> Words:
         """Those of a model; read where they are not at hand."""
-        key = (served.base.folder, served.date)
+        key = (served.base.folder, served.date or clock.today())
         with self._lock:
             words = self._kept.get(key) or Words(served)
             self._kept[key] = words
