@@ -33,11 +33,14 @@ def delete(model: Id, who: Caller, services: Serving) -> Deleted:
     if model in services.models.bases():
         raise ApiError(403, "Only tuned models can be deleted.", param="model", code="model_not_deletable")
     try:
+        weights = services.models.resolve(who.project_id, model).weights
         services.models.delete(who, model)
     except NoModelError as error:
         raise no_such_model(model) from error
     except ModelInUseError as error:
         raise ApiError(409, f"{error.what}.", param="model", code="model_in_use") from error
+    if weights is not None:
+        services.answerer.forget(weights)
     return Deleted(id=model, object="model")
 
 
