@@ -13,7 +13,10 @@ import torch
 
 import tiny
 from tunesmith.adapters.config import ADAPTERS
+from tunesmith.core.events import silent
 from tunesmith.pipelines import bench as benches
+from tunesmith.pipelines import journey
+from tunesmith.pipelines.read_recipe import read_recipe
 from tunesmith.pipelines.recipe import RunSpec
 from tunesmith.pipelines.rundir import RunDir
 
@@ -138,3 +141,15 @@ def test_virtual_tokens_take_their_places_of_the_context(base: Path, cli: Cli, t
     from tunesmith.pipelines.prepare import length_limit
 
     assert length_limit(spec, Base("x", base)) == tiny.CONTEXT - 20
+
+
+@pytest.mark.slow
+def test_the_base_is_scored_without_untrained_virtual_tokens(base: Path, tmp_path: Path) -> None:
+    """What `run` tells of the base is what it says with nothing in front of it, as under LoRA, which starts at zero."""
+    found = []
+    for name, adapter in (("lora", {"type": "lora", "r": 2}), ("prompt", {"type": "prompt", "tokens": 4})):
+        recipe = tiny.write_task(tmp_path / name, base, adapter=adapter, training=SHORT)
+        journey.run(read_recipe(recipe), tmp_path / name / "run", resume=False, sink=silent)
+        told = json.loads((tmp_path / name / "run/evaluation.json").read_text("utf-8"))
+        found.append({metric["name"]: metric["base"] for metric in told["metrics"]})
+    assert found[0] == pytest.approx(found[1], abs=1e-4)

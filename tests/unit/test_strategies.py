@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -103,3 +104,8 @@ def test_the_break_even_is_hand_worked() -> None:
     assert break_even(tuned, prompt) == pytest.approx(5000)
     assert break_even(prompt, tuned) is None
     assert break_even(way("x", 1), prompt) is None
+
+
+def test_what_needs_no_training_and_is_cheaper_is_so_from_the_first_answer() -> None:
+    tuned, shots = way("fine-tuned", 80, tuned=True, cost=2.0), replace(way("2-shot", 10, cost=1.0), set_up=0.0)
+    assert break_even(shots, tuned) == 0

@@ -175,7 +175,8 @@ def _gain(ways: Sequence[Way], what: str, has: Callable[[Way], bool], resamples:
 
 
 def break_even(dear: Way, cheap: Way) -> float | None:
-    """Answers from which the set-up of `dear` is paid by its cheaper answers; None where it never is, or is unknown."""
+    """Answers from which the set-up of `dear` is paid by its cheaper answers, 0 where it costs no more from the first;
+    None where it never is, or is unknown."""
     if dear.cost is None or cheap.cost is None or dear.set_up is None or dear.cost >= cheap.cost:
         return None
-    return 1000 * (dear.set_up - (cheap.set_up or 0.0)) / (cheap.cost - dear.cost)
+    return max(0.0, 1000 * (dear.set_up - (cheap.set_up or 0.0)) / (cheap.cost - dear.cost))

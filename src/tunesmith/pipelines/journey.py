@@ -6,7 +6,7 @@ import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -132,8 +132,9 @@ class Journey:
         return self.bench
 
     def score_base(self) -> Score:
-        """The untrained model on the test rows."""
-        with self._phase("score base"):
+        """The base on the test rows: what an adapter puts in front of it untrained (virtual tokens) is not its own."""
+        keeps = self.prepared.spec.adapter.keeps_base
+        with self._phase("score base"), self.bench.as_base() if keeps else nullcontext():
             return self._score(known_answers.of_base)
 
     def train(self) -> None:
@@ -306,8 +307,7 @@ def evaluate_run(
         base = journey.score_base()
         journey.bench = tuned_bench
     else:
-        with journey.bench.as_base():
-            base = journey.score_base()
+        base = journey.score_base()
     tuned = journey.score_tuned()
     if data is None:
         verdict = journey.conclude(base, tuned)
