@@ -37,7 +37,7 @@ def _tuned(house: House) -> str:
             connection.execute(
                 insert(models).values(
                     name=name, project_id=DEFAULT_PROJECT, job_id=job, kind=kind, step=3, base="bundled/tunesmith-8m",
-                    run=f"jobs/{job}/run-4", weights=weights, created_at=1_800_000_000.0,
+                    run=f"jobs/{job}/run-4", weights=f"jobs/{job}/run-4/{weights}", created_at=1_800_000_000.0,
                 )
             )  # fmt: skip
     return job
