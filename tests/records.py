@@ -70,54 +70,54 @@ def programs() -> Path | None:
     return found[-1].parent if found else None
 
 
-@contextmanager
-def postgres() -> Iterator[str]:
-    """The URL of a new server on a socket in a new folder. Skips, and says so, where none is installed."""
-    installed = programs()
-    if installed is None:
-        pytest.skip("NOT TESTED ON POSTGRESQL: initdb is not installed here (apt install postgresql)")
-    folder = Path(tempfile.mkdtemp(prefix="pg"))
-    user = _not_root()
-    as_user: dict[str, Any] = {"user": user, "group": pwd.getpwnam(user).pw_gid} if user else {}
-    if user:
-        shutil.chown(folder, user)
-    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "cwd": folder} | as_user
-    subprocess.run(
-        [
-            installed / "initdb",
-            "-D",
-            folder / "data",
-            "-U",
-            "tunesmith",
-            "-A",
-            "trust",
-            "-N",
-            "-E",
-            "UTF8",
-            "--locale=C",
-        ],
-        check=True,
-        **quiet,
-    )
-    settings = {
-        "listen_addresses": "",
-        "unix_socket_directories": str(folder),
-        "fsync": "off",
-        "max_connections": "200",
-    }
-    options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-    server = subprocess.Popen([installed / "postgres", "-D", folder / "data", *options], **quiet)
-    try:
-        until = time.monotonic() + 30
-        while not (folder / ".s.PGSQL.5432").exists():
-            assert server.poll() is None, "postgres does not start"
+class Server:
+    """A PostgreSQL of its own on a socket in a folder of its own. Skips, and says so, where none is installed."""
+
+    def __init__(self) -> None:
+        installed = programs()
+        if installed is None:
+            pytest.skip("NOT TESTED ON POSTGRESQL: initdb is not installed here (apt install postgresql)")
+        self._bin = installed
+
+    def __enter__(self) -> Server:
+        self._folder = Path(tempfile.mkdtemp(prefix="pg"))
+        self.url = f"postgresql+psycopg://tunesmith@/postgres?host={self._folder}"
+        user = _not_root()
+        as_user: dict[str, Any] = {"user": user, "group": pwd.getpwnam(user).pw_gid} if user else {}
+        if user:
+            shutil.chown(self._folder, user)
+        self._quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT} | as_user
+        self._quiet["cwd"] = self._folder
+        options = ["-U", "tunesmith", "-A", "trust", "-N", "-E", "UTF8", "--locale=C"]
+        subprocess.run([self._bin / "initdb", "-D", self._folder / "data", *options], check=True, **self._quiet)
+        self.start()
+        return self
+
+    def start(self) -> None:
+        settings = {"listen_addresses": "", "unix_socket_directories": str(self._folder), "fsync": "off"}
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        command = [self._bin / "postgres", "-D", self._folder / "data", *options]
+        self._process = subprocess.Popen(command, **self._quiet)
+        until = time.monotonic() + 60
+        while not (self._folder / ".s.PGSQL.5432").exists():
+            assert self._process.poll() is None, "postgres does not start"
             assert time.monotonic() < until
             time.sleep(0.05)
-        yield f"postgresql+psycopg://tunesmith@/postgres?host={folder}"
-    finally:
-        server.send_signal(signal.SIGINT)  # the fast way out: it waits for no client
-        server.wait(30)
-        shutil.rmtree(folder, ignore_errors=True)
+
+    def stop(self) -> None:
+        self._process.send_signal(signal.SIGINT)  # the fast way out: it waits for no client
+        self._process.wait(60)
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """The URL of a new server."""
+    with Server() as server:
+        yield server.url
 
 
 def database(server: str) -> str:

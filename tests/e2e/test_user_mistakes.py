@@ -6,7 +6,7 @@ import contextlib
 import json
 import socket
 import subprocess
-import time
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import save_file
 
 import tiny
 from tunesmith.core import files
-from tunesmith.core.errors import OutputError
-
-HUB_SECONDS = 15.0
-"""A silent hub is given up after 4 s; the rest is start-up, on a busy machine."""
+from tunesmith.core.errors import MissingError, OutputError
+from tunesmith.data import hub as data_hub
+from tunesmith.models import hub
 
 
 @dataclass(frozen=True)
@@ -280,19 +280,57 @@ def test_a_wrong_command_line_is_exit_2(arguments: tuple[str, ...], says: str, c
 
 
 @pytest.mark.parametrize("silent", [False, True], ids=["refuses", "never answers"])
-def test_a_hub_out_of_reach_is_told_soon(tmp_path: Path, base: Path, silent: bool) -> None:
+def test_a_hub_out_of_reach_is_told(tmp_path: Path, base: Path, silent: bool) -> None:
+    """Who waits for a hub that never answers would never end."""
     recipe = tiny.write_task(tmp_path, base)
     with _silent_server() if silent else contextlib.nullcontext(9) as port:
-        started = time.monotonic()
         done = tiny.tunesmith(
             "run", recipe, "--out", tmp_path / "out", "--set", "base=owner/name",
             HF_HUB_OFFLINE="0", HF_ENDPOINT=f"http://127.0.0.1:{port}", HF_HOME=str(tmp_path / "hf"),
         )  # fmt: skip
-        seconds = time.monotonic() - started
     assert done.returncode == 4, done.stderr
     explained(done.stderr, ("owner/name", "bundled/tunesmith-8m", "HF_HUB_OFFLINE"))
     assert not (tmp_path / "out").exists()
-    assert seconds < HUB_SECONDS
+
+
+def test_a_silent_hub_is_given_up_after_its_patience(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library's own time-out is never reached: name look-ups and proxies ignore it."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setattr(hub, "HUB_SECONDS", 0.2)
+    monkeypatch.setattr(hub, "snapshot_download", _not_in_the_cache)
+    with Answers() as answers:
+        monkeypatch.setattr(hub, "HfApi", lambda: answers)
+        with pytest.raises(MissingError, match="cannot be reached") as error:
+            hub.fetch("owner/name")
+    assert answers.asked == [("owner/name", 0.2)]
+    assert "no answer within 0.2 s" in str(error.value.why)
+
+
+def test_both_hubs_have_the_same_short_patience() -> None:
+    assert hub.HUB_SECONDS == data_hub.HUB_SECONDS == 4.0
+
+
+class Answers:
+    """A hub that answers only when the test is over."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, float]] = []
+        self._over = threading.Event()
+
+    def __enter__(self) -> Answers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+
+    def model_info(self, name: str, timeout: float) -> None:
+        self.asked.append((name, timeout))
+        self._over.wait()
+
+
+def _not_in_the_cache(*_: object, **options: object) -> str:
+    assert options["local_files_only"], "nothing is downloaded from a silent hub"
+    raise LocalEntryNotFoundError("not here")
 
 
 @contextlib.contextmanager

@@ -30,6 +30,8 @@ def stop_between_writes(worker: subprocess.Popen[bytes], home: Path) -> None:
     """SIGSTOP, at a moment when it holds no lock: SQLite's are the whole file's, and others would wait for it."""
     while True:
         worker.send_signal(signal.SIGSTOP)
+        while not _all_stopped(worker.pid):
+            time.sleep(0.005)
         connection = sqlite3.connect(home / "tunesmith.db", timeout=0.2, isolation_level=None)
         try:
             connection.execute("BEGIN EXCLUSIVE")
@@ -41,6 +43,12 @@ def stop_between_writes(worker: subprocess.Popen[bytes], home: Path) -> None:
             return
         finally:
             connection.close()
+
+
+def _all_stopped(pid: int) -> bool:
+    """Whether the signal has reached every thread: one inside a system call finishes that first, and may get a lock."""
+    states = [file.read_text().rpartition(") ")[2][0] for file in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return set(states) == {"T"}
 
 
 class Fleet:

@@ -245,6 +245,7 @@ def test_the_recipe_is_one_that_can_be_read(desk: Desk, method: str) -> None:
         assert values == {"n_epochs": 2, "batch_size": 7, "learning_rate_multiplier": 0.5}
         assert spec.training.learning_rate == pytest.approx(1e-3)
         assert spec.evaluation.metrics == ("exact_match", "token_f1")
+        assert spec.method.figures == ("token_accuracy",)
 
 
 def test_a_long_epoch_has_checkpoints_between(desk: Desk) -> None:

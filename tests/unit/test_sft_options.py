@@ -48,6 +48,21 @@ def test_smoothing_by_hand() -> None:
     assert said.losses().tolist() == pytest.approx([np.log(4), right], rel=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["llama", "gemma2"])
+def test_token_accuracy_is_the_weighted_share_of_likeliest_tokens(kind: str) -> None:
+    model = families.model(kind)
+    method = SftSpec(token_accuracy=True).build()
+    with torch.no_grad():
+        best_BL = model(input_ids=IDS_BL, attention_mask=MASK_BL).logits[:, :-1].argmax(-1)
+        ids_BL = torch.cat([IDS_BL[:, :1], torch.where(torch.arange(6) % 2 == 0, best_BL, IDS_BL[:, 1:])], dim=1)
+        best_BL = model(input_ids=ids_BL, attention_mask=MASK_BL).logits[:, :-1].argmax(-1)
+        method.loss_sum(model, TorchBatch(ids_BL, MASK_BL, WEIGHT_BL))
+    right = ((best_BL == ids_BL[:, 1:]) * WEIGHT_BL[:, 1:]).sum().item()
+    assert 0 < right < WEIGHT_BL.sum().item()
+    assert method.tally.take() == {"token_accuracy": pytest.approx(right)}
+    assert (method.figures, SftSpec().figures) == (("token_accuracy",), ())
+
+
 def _said(*weights: float | None) -> Example:
     turns = [
         m

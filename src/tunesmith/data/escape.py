@@ -49,7 +49,8 @@ class Escape:
     """
 
     def __init__(self, tokens: Iterable[str]):
-        spellings = {token for token in tokens if len(token) > 1}
+        self.tokens = tuple(tokens)
+        spellings = {token for token in self.tokens if len(token) > 1}
         self._any, self._first = _patterns(spellings)
         self._said, self._first_said = _patterns(spellings - {*THINKING})
 

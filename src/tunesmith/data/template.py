@@ -97,9 +97,10 @@ def render_example(tokenizer: Tokenizer, example: Example, escape: Escape | None
     `escape` is the tokenizer's, for who renders many. ShownOtherwiseError where a turn that carries weight does not
     stand in the text as it is served.
     """
-    shown = (escape or escape_for(tokenizer)).guard(example.messages, example.tools)
+    escape = escape or escape_for(tokenizer)
+    shown = escape.guard(example.messages, example.tools)
     text = render(tokenizer, shown.messages, shown.tools)
-    return _unmarked(shown, Rendered(text, _spans(tokenizer, shown.messages, shown.tools, text, learned=True)))
+    return _unmarked(shown, Rendered(text, _spans(tokenizer, shown, text, escape, learned=True)))
 
 
 def render_unrolled(
@@ -118,9 +119,10 @@ def render_prompt(
     tokenizer: Tokenizer, messages: Sequence[Message], tools: Any, escape: Escape | None = None
 ) -> Rendered:
     """Text of a served prompt. Its spans are the earlier assistant turns, so that it is cut into tokens alike."""
-    shown = (escape or escape_for(tokenizer)).guard(messages, tools)
+    escape = escape or escape_for(tokenizer)
+    shown = escape.guard(messages, tools)
     text = render(tokenizer, shown.messages, shown.tools, prompt=True)
-    return _unmarked(shown, Rendered(text, _spans(tokenizer, shown.messages, shown.tools, text, learned=False)))
+    return _unmarked(shown, Rendered(text, _spans(tokenizer, shown, text, escape, learned=False)))
 
 
 def render_text(tokenizer: Tokenizer, text: Text, escape: Escape) -> Rendered:
@@ -130,7 +132,7 @@ def render_text(tokenizer: Tokenizer, text: Text, escape: Escape) -> Rendered:
     if not text.messages:
         return _unmarked(shown, Rendered(shown.messages[0].content or "", ()))
     whole = render(tokenizer, shown.messages, shown.tools)
-    return _unmarked(shown, Rendered(whole, _spans(tokenizer, shown.messages, shown.tools, whole, learned=False)))
+    return _unmarked(shown, Rendered(whole, _spans(tokenizer, shown, whole, escape, learned=False)))
 
 
 def escape_for(tokenizer: Tokenizer) -> Escape:
@@ -198,9 +200,7 @@ def _renders(tokenizer: Tokenizer, example: Example) -> bool:
     return True
 
 
-def _spans(
-    tokenizer: Tokenizer, messages: Sequence[Message], tools: Any, text: str, *, learned: bool
-) -> tuple[Span, ...]:
+def _spans(tokenizer: Tokenizer, shown: Guarded, text: str, escape: Escape, *, learned: bool) -> tuple[Span, ...]:
     """Where the assistant turns stand in `text`.
 
     With `learned`, a turn that carries weight must be found. Any other that cannot be found is no span, and so no cut
@@ -208,6 +208,7 @@ def _spans(
     none, and must be cut as the trained one was.
     """
     spans: list[Span] = []
+    messages, tools = shown.messages, shown.tools
     for index, message in enumerate(messages):
         if message.role != "assistant":
             continue
@@ -219,7 +220,8 @@ def _spans(
         must = learned and message.learned
         whole = text if learned and index + 1 == len(messages) else None
         try:
-            start, end = _turn(tokenizer, messages[: index + 1], tools, text, spans[-1].end if spans else 0, whole)
+            behind = spans[-1].end if spans else 0
+            start, end = _turn(tokenizer, Guarded(messages[: index + 1], tools), text, behind, whole, escape)
         except TemplateError:
             if must:
                 raise
@@ -234,43 +236,43 @@ def _spans(
 
 
 def _turn(
-    tokenizer: Tokenizer, messages: Sequence[Message], tools: Any, text: str, behind: int, whole: str | None
+    tokenizer: Tokenizer, shown: Guarded, text: str, behind: int, whole: str | None, escape: Escape
 ) -> tuple[int, int]:
-    """[start, end) of the last of `messages` in `text`, which must not begin before `behind`.
+    """[start, end) of the last message shown in `text`, which must not begin before `behind`.
 
     `whole` is told of at `_closed`.
     """
-    index = len(messages) - 1
+    index = len(shown.messages) - 1
     if not index:
         raise TemplateError("turn 0 is an answer that no prompt stands before: give it weight 0 if it is a greeting")
     otherwise = (
         f"the chat template shows turn {index} otherwise in training than when it is served: "
         "what is learned would not be what is asked"
     )
-    before = render(tokenizer, messages[:-1], tools, prompt=True)
+    before = render(tokenizer, shown.messages[:-1], shown.tools, prompt=True)
     if not text.startswith(before) and before.rstrip().endswith("<think>"):
         otherwise += (
             "; the served prompt opens a thinking block and the answer does not go on inside it: give the answer its "
             "thinking or, where the template removes thinking from answers, use one that keeps it"
         )
-    after = _closed(tokenizer, messages, tools, whole)
+    after = _closed(tokenizer, shown, whole, escape)
     if not (text.startswith(before) and text.startswith(after) and behind <= len(before) < len(after)):
         raise ShownOtherwiseError(otherwise)
     return len(before), len(after)
 
 
-def _closed(tokenizer: Tokenizer, messages: Sequence[Message], tools: Any, whole: str | None) -> str:
+def _closed(tokenizer: Tokenizer, shown: Guarded, whole: str | None, escape: Escape) -> str:
     """The text up to the end mark of the last turn. White space behind it is the template's, not the answer's.
 
     `whole` is the text of just these messages, where it is at hand: rendering is what costs.
     """
-    text = (render(tokenizer, messages, tools) if whole is None else whole).rstrip()
+    text = (render(tokenizer, shown.messages, shown.tools) if whole is None else whole).rstrip()
     turn = text.removesuffix(tokenizer.eos_token or "").rstrip()
-    if turn == text or not turn.endswith(tuple(special_tokens(tokenizer).values())):
+    if turn == text or not turn.endswith(escape.tokens):
         return text
     # Two end marks in a row: Phi closes the turn by one, and by another the conversation, as long as it ends there.
     # DeepSeek closes a list of calls and then the turn; its second mark stays when the conversation goes on.
-    going_on = render(tokenizer, messages, tools, prompt=True)
+    going_on = render(tokenizer, shown.messages, shown.tools, prompt=True)
     return turn if going_on.startswith(turn) and not going_on.startswith(text) else text
 
 

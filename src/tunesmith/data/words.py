@@ -9,8 +9,9 @@ whole texts.
 from __future__ import annotations
 
 import json
+import re
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
@@ -28,6 +29,7 @@ _LEADING_SPACE = {
     r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
 }
 """Expressions that cut words so: no alternative has a space but as its first character, or consists of white space."""
+_BETWEEN = re.compile(r"(?<=\S) (?=\S)")
 
 
 def token_ids(tokenizer: Any, texts: Sequence[str]) -> list[bytes]:
@@ -55,32 +57,28 @@ class Words:
     def __init__(self, make: Callable[[Sequence[str]], list[bytes]], size: int = 0, *, cuts: bool):
         self._make, self._cuts, self.size = make, cuts, size
         self._ids: dict[str, bytes] = {}
-        """By key, see `_keys`."""
+        """By key, see `_marked`."""
 
     def of(self, texts: Sequence[str]) -> list[bytes]:
         """The ids of each text."""
         if not self._cuts:
             return self._make(texts)
-        split = [_keys(text) for text in texts]
-        ids = self._learned(split)
-        known = [_joined(ids, keys) for keys in split]
-        odd = iter(self._by_stretches(ids, [keys for keys, one in zip(split, known, strict=True) if one is None]))
-        return [next(odd) if one is None else one for one in known]
+        ids = self._ids
+        known = [_joined(ids, _marked(text.split(" "))) for text in texts]
+        others = iter(self._learned([text for text, one in zip(texts, known, strict=True) if one is None]))
+        return [next(others) if one is None else one for one in known]
 
-    def _learned(self, split: Sequence[Sequence[str]]) -> dict[str, bytes]:
-        """The words' ids, those among them that were not met before."""
+    def _learned(self, texts: Sequence[str]) -> list[bytes]:
+        """The ids of texts with words that are not kept yet; those that are worth it are from now on."""
         if len(self._ids) > MOST_WORDS:
             self._ids = {}  # another thread may still look into the old ones
         ids = self._ids
-        new = [key for key in set[str]().union(*split).difference(ids) if _kept(key)]
-        ids.update(zip(new, self._make([_text(key) for key in new]), strict=True))
-        return ids
-
-    def _by_stretches(self, ids: dict[str, bytes], split: Sequence[Sequence[str]]) -> list[bytes]:
-        """The ids of texts not all of whose words are kept."""
-        parts = [list(_stretches(keys)) for keys in split]
-        made = iter(self._make([text for stretches in parts for text, key in stretches if key is None]))
-        return [b"".join(next(made) if key is None else ids[key] for _, key in stretches) for stretches in parts]
+        split = [_marked(_BETWEEN.split(text)) for text in texts]
+        new = list(set[str]().union(*split).difference(ids))
+        made = dict(zip(new, self._make([_text(key) for key in new]), strict=True))
+        joined = [b"".join([made[key] if key in made else ids[key] for key in keys]) for keys in split]
+        ids.update((key, one) for key, one in made.items() if len(key) <= LONGEST)
+        return joined
 
 
 def _joined(ids: dict[str, bytes], keys: Sequence[str]) -> bytes | None:
@@ -94,10 +92,9 @@ def _joined(ids: dict[str, bytes], keys: Sequence[str]) -> bytes | None:
 _known: WeakKeyDictionary[Any, Words] = WeakKeyDictionary()
 
 
-def _keys(text: str) -> list[str]:
-    """The words of a text, which have no spaces within. A space marks the first one at its beginning and the last one
-    at its end: there the white space of a word has no neighbour."""
-    words = text.split(" ")
+def _marked(words: list[str]) -> list[str]:
+    """The keys of a text's words. A space marks the first one at its beginning and the last one at its end: there the
+    white space of a word has no neighbour. No other key begins or ends with a space."""
     words[0] = f" {words[0]}"
     words[-1] = f"{words[-1]} "
     return words
@@ -105,37 +102,8 @@ def _keys(text: str) -> list[str]:
 
 def _text(key: str) -> str:
     """What a word stands for: itself, with the space before it where it is not the first."""
-    return key.strip(" ") if key[0] == " " else f" {key.strip(' ')}"
-
-
-def _kept(key: str) -> bool:
-    """Whether a text can be cut at both ends of this word, and it is worth keeping."""
-    if not key or key == " " or len(key) > LONGEST:
-        return False
-    return (key[0] == " " or _begins(key)) and (key[-1] == " " or _ends(key))
-
-
-def _stretches(keys: Sequence[str]) -> Iterator[tuple[str, str | None]]:
-    """A text's parts in order: (text, key) for words that are kept, else (text, None) for what belongs together."""
-    words = list(keys)
-    words[0] = words[0][1:]
-    words[-1] = words[-1][:-1]
-    at = 0
-    while at < len(keys):
-        end = at + 1
-        while end < len(keys) and not (_ends(keys[end - 1]) and _begins(keys[end])):
-            end += 1
-        text = " ".join(words[at:end])
-        yield (f" {text}" if at else text), (keys[at] if end == at + 1 and _kept(keys[at]) else None)
-        at = end
-
-
-def _ends(key: str) -> bool:
-    return bool(key) and not key[-1].isspace()
-
-
-def _begins(key: str) -> bool:
-    return bool(key) and not key[0].isspace()
+    text = key[1:] if key[0] == " " else f" {key}"
+    return text[:-1] if key[-1] == " " else text
 
 
 def cuts_before_spaces(tokenizer: Any) -> bool:

@@ -287,9 +287,10 @@ def _next_queued(connection: Connection, now: float) -> int | None:
     """The next job to train: the highest priority first; among equals the key with the fewest running jobs, of these
     the one that waited longest for its turn; of a key the oldest job. Keys at their limit are passed over."""
     waiting = (jobs.c.status == "queued") & (jobs.c.not_before <= now)
-    heads = connection.execute(
-        select(jobs.c.key_id, func.max(jobs.c.priority)).where(waiting).group_by(jobs.c.key_id)
-    ).all()
+    mine = select(jobs.c.priority).where(waiting, jobs.c.key_id == api_keys.c.id)
+    highest = mine.order_by(jobs.c.priority.desc()).limit(1).scalar_subquery()
+    # One look into the index for each key: to group all waiting jobs would read them all.
+    heads = [row for row in connection.execute(select(api_keys.c.id, highest)) if row[1] is not None]
     if not heads:
         return None
     busy = select(jobs.c.key_id, func.count()).where(jobs.c.status.in_(("running", "pausing"))).group_by(jobs.c.key_id)
@@ -305,9 +306,9 @@ def _next_queued(connection: Connection, now: float) -> int | None:
     ]
     if not free:
         return None
-    key = min(free)[3]
-    mine = select(jobs.c.number).where(waiting, jobs.c.key_id == key)
-    first: int = connection.execute(mine.order_by(jobs.c.priority.desc(), jobs.c.number).limit(1)).scalar_one()
+    below, _, _, key = min(free)
+    oldest = select(jobs.c.number).where(waiting, jobs.c.key_id == key, jobs.c.priority == -below)
+    first: int = connection.execute(oldest.order_by(jobs.c.number).limit(1)).scalar_one()
     return first
 
 

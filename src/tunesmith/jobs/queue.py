@@ -14,7 +14,7 @@ from ..store.tables import job_checkpoints, job_events, job_metadata, jobs
 from . import records
 from .model import Checkpoint, Event, Job, NewJob, NoJobError, Page, Record, TooManyJobsError, unrecorded
 from .records import FREE, Mover, held
-from .states import FINAL, Status
+from .states import FINAL, STATUSES, Status
 
 T = TypeVar("T")
 _OWN = ("max_queued", "metadata")
@@ -33,7 +33,7 @@ class Queue:
         id = ids.record_id("ftjob-")
         with self._store.writing() as connection:
             if new.max_queued is not None:
-                open_jobs = (jobs.c.key_id == new.key_id) & jobs.c.status.not_in(sorted(FINAL))
+                open_jobs = (jobs.c.key_id == new.key_id) & jobs.c.status.in_(sorted(set(STATUSES) - FINAL))
                 count = connection.execute(select(func.count()).select_from(jobs).where(open_jobs)).scalar_one()
                 if count >= new.max_queued:
                     raise TooManyJobsError(
@@ -80,12 +80,11 @@ class Queue:
         query = select(jobs).where(jobs.c.project_id == project_id)
         if status:
             query = query.where(jobs.c.status == status)
-        of_job = job_metadata.c.job_id == jobs.c.id
         if without_metadata:
-            query = query.where(~exists().where(of_job))
+            query = query.where(~exists().where(job_metadata.c.job_id == jobs.c.id))
         for key, value in (metadata or {}).items():
             pair: ColumnElement[bool] = (job_metadata.c.key == key) & (job_metadata.c.value == value)
-            query = query.where(exists().where(of_job, pair))
+            query = query.where(jobs.c.id.in_(select(job_metadata.c.job_id).where(pair)))
         found = self._page(query, jobs, jobs.c.project_id == project_id, after, limit)
         return Page([records.job(row) for row in found.data], found.has_more)
 

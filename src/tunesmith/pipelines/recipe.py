@@ -16,7 +16,7 @@ from ..methods.config import MethodSpec
 from ..methods.sft.config import SftSpec
 from ..models.refs import DEFAULT
 
-_NEWER_METHOD = {"label_smoothing": 0.0, "learn": "all", "packing": False}
+_NEWER_METHOD = {"label_smoothing": 0.0, "learn": "all", "packing": False, "token_accuracy": False}
 """Keys of `method` that older runs did not have, with the values that change nothing."""
 
 

@@ -159,8 +159,9 @@ jobs = Table(
     Column("worker_id", String(40)),
     Column("lease_until", Double),
     Column("failures", Integer, nullable=False),
-    Index("ix_jobs_waiting", "status", "key_id", "priority", "number"),
+    Index("ix_jobs_waiting", "status", "key_id", "priority", "number", "not_before"),
     Index("ix_jobs_project_id_number", "project_id", "number"),
+    Index("ix_jobs_project_id_status_number", "project_id", "status", "number"),
     Index("ix_jobs_lease_until", "lease_until"),
     _one_of("status", STATUSES),
     CheckConstraint("(lease_until IS NULL) = (worker_id IS NULL)", name="lease"),
@@ -173,7 +174,7 @@ job_metadata = Table(
     Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
     Column("key", String(64), primary_key=True),
     Column("value", String(512), nullable=False),
-    Index("ix_job_metadata_key_value", "key", "value"),
+    Index("ix_job_metadata_key_value", "key", "value", "job_id"),
 )  # fmt: skip
 
 job_events = Table(

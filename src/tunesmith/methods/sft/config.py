@@ -52,10 +52,11 @@ class SftSpec(Spec):
     """Put several conversations side by side into each row of `training.max_length` tokens, none seeing another: the
     same losses without padding. `training.batch_size` then counts such full rows."""
 
+    token_accuracy: bool = False
+    """Count beside the loss how many of the labelled tokens the model finds likeliest, as a share of their weight."""
+
     kinds: ClassVar[tuple[Kind, ...]] = ("supervised",)
     """Of rows that it learns from."""
-    figures: ClassVar[tuple[str, ...]] = ()
-    """What is counted beside the loss in training and validation; early stopping may watch each."""
     measures: ClassVar[tuple[str, ...]] = ()
     """What base and tuned model are compared by besides answers and losses."""
     head: ClassVar[Head | None] = None
@@ -66,6 +67,11 @@ class SftSpec(Spec):
         if self.packing and self.neftune_alpha:
             raise ValueError("neftune_alpha does not go with packing: its noise is scaled to the length of one row")
         return self
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """What is counted beside the loss in training and validation; early stopping may watch each."""
+        return ("token_accuracy",) * self.token_accuracy
 
     def wording(self) -> str:
         """The method in a report's words."""

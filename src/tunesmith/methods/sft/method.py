@@ -43,10 +43,8 @@ class Sft:
     are not quite the same training.
     """
 
-    figures: tuple[str, ...] = ()
-
     def __init__(self, spec: SftSpec):
-        self.spec = spec
+        self.spec, self.figures = spec, spec.figures
         self.tally = Tally()
         self._rehearsal: Rehearsal | None = None
         self._together = False
@@ -88,6 +86,8 @@ class Sft:
         """Sum over labelled tokens of weight x cross entropy, and the router's term where the base has one."""
         with self._noise(model, batch):
             said = said_of(model, batch)
+        if self.spec.token_accuracy:
+            self.tally.add("token_accuracy", (said.logits_NV.argmax(-1) == said.tokens_N) * said.weight_N)
         loss = (said.losses(self.spec.label_smoothing) * said.weight_N).sum()
         return loss if said.router_loss is None else loss + said.router_loss * said.weight_N.sum()
 

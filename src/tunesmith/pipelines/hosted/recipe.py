@@ -80,6 +80,6 @@ def _method(method: MethodName, values: dict[str, Any], base: Base, rows: int) -
     if method == "dpo":
         return {"type": "preference", "loss": {"type": "dpo", "beta": values["beta"]}}
     if base.encoder_decoder or base.untrained:  # it writes nothing by itself that it could reread
-        return {"type": "sft"}
+        return {"type": "sft", "token_accuracy": True}
     least, most = _REHEARSED
-    return {"type": "sft", "rehearsal": {"rows": max(least, min(most, rows))}}
+    return {"type": "sft", "token_accuracy": True, "rehearsal": {"rows": max(least, min(most, rows))}}

@@ -222,7 +222,8 @@ def _part_5() -> None:
     )
     op.create_index("ix_jobs_lease_until", "jobs", ["lease_until"], unique=False)
     op.create_index("ix_jobs_project_id_number", "jobs", ["project_id", "number"], unique=False)
-    op.create_index("ix_jobs_waiting", "jobs", ["status", "key_id", "priority", "number"], unique=False)
+    op.create_index("ix_jobs_project_id_status_number", "jobs", ["project_id", "status", "number"], unique=False)
+    op.create_index("ix_jobs_waiting", "jobs", ["status", "key_id", "priority", "number", "not_before"], unique=False)
 
 
 def _part_6() -> None:
@@ -283,7 +284,7 @@ def _part_8() -> None:
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_job_metadata_job_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("job_id", "key", name=op.f("pk_job_metadata")),
     )
-    op.create_index("ix_job_metadata_key_value", "job_metadata", ["key", "value"], unique=False)
+    op.create_index("ix_job_metadata_key_value", "job_metadata", ["key", "value", "job_id"], unique=False)
     op.create_table(
         "models",
         sa.Column("name", sa.String(length=300), nullable=False),
