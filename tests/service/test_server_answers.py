@@ -56,6 +56,8 @@ def test_tuned_models_are_listed_found_by_their_name_and_deleted(house: House) -
     assert _names(house, "other") == {"bundled/tunesmith-8m"}
     quoted = TUNED.replace("/", "%2F")  # as the official client sends it
     assert house.ask("GET", f"/v1/models/{quoted}").json()["id"] == TUNED
+    assert house.ask("GET", f"/v1/models/{quoted}", "other").status_code == 404
+    assert error(house.job("other", model=TUNED))["code"] == "model_not_available"
     assert house.ask("DELETE", f"/v1/models/{TUNED}", "other").status_code == 404
     assert house.ask("DELETE", f"/v1/models/{quoted}").json() == {"id": TUNED, "object": "model", "deleted": True}
     run = house.services.settings.home / "jobs" / job / "run-4"

@@ -73,6 +73,14 @@ def test_wrong_parts_leave_the_upload_open(house: House) -> None:
     assert (_files(house), house.blobs()) == (1, 1)
 
 
+def test_a_part_that_is_named_twice_does_not_count_twice(house: House) -> None:
+    upload = _begin(house, 2 * len(ROWS))
+    (part,) = _parts(house, upload, ROWS)
+    answer = _complete(house, upload, [part, part])
+    assert (answer.status_code, error(answer)["message"]) == (400, "A part is named twice.")
+    assert (_files(house), house.blobs()) == (0, 1)
+
+
 def test_a_part_of_another_upload_is_a_stranger(house: House) -> None:
     mine, other = _begin(house), _begin(house)
     (part,) = _parts(house, other, ROWS)
