@@ -15,7 +15,8 @@ import pytest
 
 from said import BASE, Fake, live_house, until, with_fake, words
 from serving import House
-from tunesmith.inference.errors import BusyError
+from tunesmith.inference.errors import BusyError, NoRoomError
+from tunesmith.server.answering import Answerer
 
 HI: Any = [{"role": "user", "content": "Hi"}]
 
@@ -140,8 +141,7 @@ def test_the_strict_client_finds_the_shapes_that_it_knows(house: House, url: str
             client.chat.completions.create(model=BASE, messages=HI, stream=True, stream_options={"include_usage": True})
         )
         client.completions.create(model=BASE, prompt="Once", logprobs=1)
-        list(client.completions.create(model=BASE, prompt="Once", stream=True))
-        assert client.embeddings.create(model=BASE, input="Once").data[0].embedding == pytest.approx([0.6, 0.8])
+        client.embeddings.create(model=BASE, input="Once", encoding_format="float")
         said = client.responses.create(model=BASE, input="Hi", instructions="Be brief.")
         assert said.output_text == "Hello"
         assert client.responses.retrieve(said.id).output_text == "Hello"
@@ -161,3 +161,34 @@ def test_torch_is_loaded_with_the_first_question_and_not_before() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_while_a_model_is_loaded_other_routes_go_on(house: House, url: str) -> None:
+    loading, loaded = threading.Event(), threading.Event()
+    codes: list[int] = []
+
+    def build() -> Any:
+        loading.set()
+        assert loaded.wait(30)
+        raise NoRoomError("none")
+
+    house.services.answerer = Answerer(house.services.models, house.services.settings.answering, build)
+    with _client(house, url) as client:
+        asks = [threading.Thread(target=_ask, args=(client, codes)) for _ in range(50)]
+        for ask in asks:
+            ask.start()
+        try:
+            assert loading.wait(30)
+            for _ in range(3):
+                assert client.models.list().data
+        finally:
+            loaded.set()
+        for ask in asks:
+            ask.join(30)
+    assert codes == [503] * 50
+
+
+def _ask(client: openai.OpenAI, codes: list[int]) -> None:
+    with pytest.raises(openai.InternalServerError) as raised:
+        client.chat.completions.create(model=BASE, messages=HI)
+    codes.append(raised.value.status_code)

@@ -5,13 +5,15 @@ Names of models are looked up for the caller's project; what the service refuses
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from ..core.errors import MissingError, TunesmithError
 from ..inference.ask import Ask, Served
@@ -24,6 +26,8 @@ from .records.models import Served as Named
 
 log = logging.getLogger("tunesmith.server")
 
+T = TypeVar("T")
+_THREADS = 8
 _KEPT = 256
 """Models whose folders are remembered."""
 Params = Mapping[str, str]
@@ -31,15 +35,21 @@ Params = Mapping[str, str]
 
 
 class Answerer:
-    """Answers for projects. Every method may block, and is called in a thread."""
+    """Answers for projects. What may block is done by `soon`, in threads of its own: while a model is loaded, the
+    server's other routes go on."""
 
     def __init__(self, models: Models, settings: AnsweringSettings, build: Callable[[], Engine] | None = None):
         self.settings = settings
         self._models, self._build = models, build or settings.build
+        self._threads = ThreadPoolExecutor(_THREADS, "tunesmith-asks")
         self._lock = threading.Lock()
         self._engine: Engine | None = None
         self._closed = False
         self._served: OrderedDict[Named, Served] = OrderedDict()
+
+    async def soon(self, work: Callable[[Answerer], T]) -> T:
+        """What comes of `work`, done in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, self)
 
     def submit(
         self, project_id: str, name: str, asks: Callable[[Served], Sequence[Ask]], params: Params

@@ -8,7 +8,6 @@ from contextlib import aclosing
 from typing import Any, TypeVar
 
 from fastapi import Request
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from ..core.errors import TunesmithError
@@ -117,7 +116,7 @@ async def begin(
     rates.tokens(key_id, answer_tokens)
     handles: list[Handle] = []
     try:
-        handles = await run_in_threadpool(services.answerer.submit, who.project_id, name, asks, params)
+        handles = await services.answerer.soon(lambda answerer: answerer.submit(who.project_id, name, asks, params))
         prompt = sum(handle.usage.prompt_tokens for handle in handles)
         rates.tokens(key_id, prompt)
     except BaseException:

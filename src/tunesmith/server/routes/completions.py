@@ -17,6 +17,7 @@ from ...governance.keys import Identity
 from ...inference.ask import Ask, Choice, Finish, Piece, Served, TokenLogprob
 from ...monitor.answers import request_of
 from ..access import Caller, Serving
+from ..answering import Answerer
 from ..asks import sampling
 from ..gathered import Gathered
 from ..protocol.asking import usage
@@ -84,11 +85,11 @@ class Texts:
         """The prompts as text, where they are shown or kept."""
         if not (self._asked.echo or self._services.settings.keep.answers):
             return ["" for _ in self._asked.prompt]
-        text = self._services.answerer.text
-        return [
-            one if isinstance(one, str) else await run_in_threadpool(text, self._who.project_id, self._asked.model, one)
-            for one in self._asked.prompt
-        ]
+        return await self._services.answerer.soon(self._as_texts)
+
+    def _as_texts(self, answerer: Answerer) -> list[str]:
+        project_id, name = self._who.project_id, self._asked.model
+        return [one if isinstance(one, str) else answerer.text(project_id, name, one) for one in self._asked.prompt]
 
     def best(self, choices: Sequence[Choice]) -> list[Choice]:
         """The `n` answers with the highest log-probability per token."""

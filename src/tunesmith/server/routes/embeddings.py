@@ -8,7 +8,6 @@ import struct
 from collections.abc import Sequence
 
 from fastapi import Request
-from starlette.concurrency import run_in_threadpool
 
 from ...core.errors import TunesmithError
 from ..access import Caller, Serving
@@ -26,7 +25,7 @@ async def create(request: Request, asked: EmbeddingAsk, who: Caller, services: S
     """A vector of length 1 for each input: the mean of the model's last hidden states over its tokens."""
     if "" in asked.input:
         raise invalid("'input' cannot be an empty string.", "input")
-    found = await run_in_threadpool(services.answerer.embed, who.project_id, asked.model, asked.input)
+    found = await services.answerer.soon(lambda answerer: answerer.embed(who.project_id, asked.model, asked.input))
     try:
         vectors, tokens = await unless_gone(request, _waited(asyncio.wrap_future(found)))
     except TunesmithError as error:
