@@ -23,6 +23,7 @@ from starlette.testclient import TestClient
 
 import tiny
 from tunesmith.governance.keys import SCOPES, Keys
+from tunesmith.jobs.workers import Workers
 from tunesmith.server.app import create_app
 from tunesmith.server.services import Services
 from tunesmith.server.settings import Settings
@@ -110,6 +111,9 @@ def error(answer: Any) -> dict[str, Any]:
     return dict(content["error"])
 
 
+STARTED: list[Serve] = []
+
+
 @dataclass
 class Serve:
     """`tunesmith serve` in a process of its own."""
@@ -144,6 +148,7 @@ class Serve:
                 assert time.monotonic() < until, log.read_text()
                 time.sleep(0.05)
         made = Serve(home, process, url, None, log)
+        STARTED.append(made)
         made.first_key = made._first_key()
         return made
 
@@ -175,10 +180,11 @@ class Serve:
         return code
 
 
-def end_workers(home: Path) -> None:
-    """Kill the workers of a home, and what they started."""
-    from tunesmith.jobs.workers import Workers
-
+def end_all(home: Path) -> None:
+    """Kill the servers of a home that a failed test left, then its workers and what they started."""
+    for server in STARTED:
+        if server.home == home and server.process.poll() is None:
+            server.kill()
     store = Store.open(None, home)
     for worker in Workers(store).known():
         if worker.process.here and worker.alive:

@@ -16,7 +16,7 @@ import openai
 import pytest
 
 import tiny
-from serving import ROWS, Serve, end_workers
+from serving import ROWS, Serve, end_all
 
 pytestmark = pytest.mark.filterwarnings("default::DeprecationWarning:openai")
 ALIAS = "gpt-4o-mini-2024-07-18"
@@ -34,7 +34,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     running = Serve.start(home)
     yield running
     running.stop()
-    end_workers(home)
+    end_all(home)
 
 
 @pytest.fixture(scope="module")

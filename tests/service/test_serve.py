@@ -19,7 +19,7 @@ import httpx2
 import pytest
 
 import tiny
-from serving import ROWS, Serve, end_workers
+from serving import ROWS, Serve, end_all
 from tunesmith.jobs.workers import Workers
 from tunesmith.store.database import Store
 
@@ -32,7 +32,7 @@ def home(tmp_path: Path) -> Iterator[Path]:
     base = tiny.base_folder(tmp_path / "base")
     (made / "server.yaml").write_text(json.dumps({"aliases": {"small": str(base)}}), "utf-8")
     yield made
-    end_workers(made)
+    end_all(made)
 
 
 def _ask(server: Serve, method: str, path: str, **options: Any) -> Any:
