@@ -64,7 +64,7 @@ class Fake:
         for index in range(ask.n):
             for place, piece in enumerate(self.script):
                 if self.gate is not None and place == len(self.script) - 1:
-                    self.gate.wait(20)
+                    self.gate.wait(60)
                 if isinstance(piece, BaseException):
                     handle.fail(piece)
                     return
