@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import requests
-import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import status_code_conformance
 
+from fuzzing import fuzz
 from said import Fake, live_house, with_fake, words
-from serving import House, error
+from serving import House
 from tunesmith.inference.ask import ToolCall
 from tunesmith.server.records.models import Served as Named
 
@@ -45,36 +41,15 @@ def url(house: House) -> Iterator[str]:
 
 
 def _fuzz(house: House, url: str, cases: int) -> Counter[int]:
-    """So many cases of each route, half of them wrong on purpose; the statuses of POSTs that the schema allows."""
-    schema = schemathesis.openapi.from_dict(house.client.get("/openapi.json").json())
+    """So many cases of each route; the statuses of POSTs that the schema allows."""
     seen: Counter[int] = Counter()
-    with requests.Session() as session:
-        session.trust_env = False
-        session.headers["authorization"] = f"Bearer {house.keys['all']}"
-        for found in schema.get_all_operations():
-            operation = found.ok()
-            if operation.path.startswith(OURS):
-                for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
-                    _ask(lambda case: case.call(session=session, base_url=url), operation, mode, -(-cases // 2), seen)
-    return seen
 
-
-def _ask(call: Callable[[Any], Any], operation: Any, mode: GenerationMode, cases: int, seen: Counter[int]) -> None:
-    @given(case=operation.as_strategy(generation_mode=mode))
-    @settings(
-        max_examples=cases, deadline=None, database=None, derandomize=True, phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
-    def ask(case: Any) -> None:
-        response = call(case)
-        case.validate_response(response, checks=[not_a_server_error, status_code_conformance])
-        if response.status_code >= 400:
-            error(response)
-        if mode is GenerationMode.POSITIVE and operation.method == "post":
+    def after(case: Any, response: Any, mode: GenerationMode) -> None:
+        if mode is GenerationMode.POSITIVE and case.operation.method == "post":
             seen[response.status_code] += 1
 
-    with suppress(Unsatisfiable):
-        ask()
+    fuzz(house, url, cases, [not_a_server_error, status_code_conformance], prefixes=OURS, after=after)
+    return seen
 
 
 def test_some_cases_of_each_route(house: House, url: str) -> None:

@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import requests
-import schemathesis
-import uvicorn
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis.errors import Unsatisfiable
-from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -23,8 +15,9 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from serving import House, error
-from tunesmith.server.listen import Place, bound
+from fuzzing import fuzz
+from said import live_house
+from serving import House
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 FULL = int(os.environ.get("TUNESMITH_FUZZ_CASES", "20000"))
@@ -43,55 +36,25 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 @pytest.fixture(scope="module")
 def url(house: House) -> Iterator[str]:
     """The same over a socket."""
-    listening = bound(Place(port=0))
-    server = uvicorn.Server(uvicorn.Config(house.client.app, log_config=None, lifespan="off"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
-    listening.close()
+    with live_house(house) as made:
+        yield made.removesuffix("/v1")
 
 
 def _fuzz(house: House, url: str, cases: int) -> Counter[str]:
-    """So many cases for each route, half of them wrong on purpose; how often each route was asked."""
-    schema = schemathesis.openapi.from_dict(house.client.get("/openapi.json").json())
+    """So many cases for each route; how often each route was asked."""
     seen: Counter[str] = Counter()
-    with requests.Session() as session:
-        session.trust_env = False
-        session.headers["authorization"] = f"Bearer {house.keys['all']}"
-        for found in schema.get_all_operations():
-            operation = found.ok()
-            for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
-                _ask(lambda case: case.call(base_url=url, session=session), operation, mode, -(-cases // 2), seen,
-                     _ids(house, operation.path))  # fmt: skip
+    known: dict[str, dict[str, str]] = {}
+
+    def before(case: Any) -> None:
+        label, path = case.operation.label, case.operation.path
+        seen[label] += 1
+        if path not in known:
+            known[path] = _ids(house, path)
+        if known[path] and seen[label] % 2:
+            case.path_parameters = dict(case.path_parameters or {}) | known[path]
+
+    fuzz(house, url, cases, CHECKS, before=before)
     return seen
-
-
-def _ask(
-    call: Callable[[Any], Any],
-    operation: Any,
-    mode: GenerationMode,
-    cases: int,
-    seen: Counter[str],
-    ids: dict[str, str],
-) -> None:
-    @given(case=operation.as_strategy(generation_mode=mode))
-    @settings(
-        max_examples=cases, deadline=None, database=None, derandomize=True, phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
-    def ask(case: Any) -> None:
-        seen[operation.label] += 1
-        if ids and seen[operation.label] % 2:
-            case.path_parameters = dict(case.path_parameters or {}) | ids
-        response = call(case)
-        case.validate_response(response, checks=CHECKS)
-        if response.status_code >= 400:
-            error(response)
-
-    with suppress(Unsatisfiable):  # a route without parameters cannot be asked wrongly
-        ask()
 
 
 def _ids(house: House, path: str) -> dict[str, str]:

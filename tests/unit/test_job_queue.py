@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -355,6 +355,14 @@ def test_priority_can_be_changed(bench: Bench) -> None:
     assert bench.claim().job_id == first.id
 
 
+def _six_at_once(work: Callable[[str], None]) -> None:
+    threads = [threading.Thread(target=work, args=(f"w{i}",)) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
 def test_many_claim_at_once_and_each_job_is_had_once(bench: Bench) -> None:
     jobs = {bench.queued().id for _ in range(12)}
     had: list[str] = []
@@ -363,11 +371,7 @@ def test_many_claim_at_once_and_each_job_is_had_once(bench: Bench) -> None:
         while claimed := bench.leases.claim(name, "train"):
             had.append(claimed[0].job_id)
 
-    threads = [threading.Thread(target=work, args=(f"w{i}",)) for i in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    _six_at_once(work)
     assert sorted(had) == sorted(jobs)
     assert audit.verify(bench.store).bad is None
 
@@ -382,11 +386,7 @@ def test_a_limit_holds_when_many_claim_at_once(bench: Bench) -> None:
         if claimed := bench.leases.claim(name, "train"):
             had.append(claimed[0].job_id)
 
-    threads = [threading.Thread(target=work, args=(f"w{i}",)) for i in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    _six_at_once(work)
     assert len(had) == 2
 
 

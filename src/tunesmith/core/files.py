@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import re
@@ -13,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .errors import OutputError, TunesmithError
+from .errors import ConflictError, OutputError, TunesmithError
 
 FULL = ("the disk is full", "the disk quota is used up")
 GONE = "the folder is gone"
@@ -30,6 +31,9 @@ _REASONS = {
 
 _NUMBER_IN_TEXT = re.compile(r"\(os error (\d+)\)")
 """How libraries written in Rust (safetensors) tell of a failed write: no OSError, its number in their text."""
+
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+"""Of a network's file system that has none: there two processes must not change one folder at once."""
 
 _LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
@@ -140,6 +144,26 @@ def staying(folder: Path) -> Iterator[None]:
         yield
         if not os.path.samestat(os.fstat(handle), folder.stat()):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def alone(folder: Path, *, busy: str, mend: str = "wait until it is done") -> Iterator[None]:
+    """The folder, for the block alone among processes; ConflictError with `busy` while another has it.
+
+    A process that is killed leaves no lock behind. Nothing is written into the folder.
+    """
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConflictError(busy, mend=mend) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+        yield
     finally:
         os.close(handle)
 

@@ -9,10 +9,7 @@ data of before is removed, and an error says so where that cannot be: a deleted 
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import io
-import os
 import re
 import secrets
 from collections.abc import Iterator, Mapping
@@ -37,8 +34,6 @@ FORMAT = 1
 """Another number for whatever makes an index of before unreadable, or its scores others than those of one made anew."""
 MANIFEST = "index.json"
 _DATA = re.compile(r"data-[0-9a-f]{8}")
-_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP)
-"""Of a network's file system that has none: there two processes must not change one index at once."""
 _ARRAYS = ("data", "indices", "indptr")
 
 
@@ -86,23 +81,14 @@ def locked(folder: Path) -> Iterator[None]:
     """
     made = not folder.exists()
     files.make_folder(folder)
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConflictError(f"another process is changing {folder}", mend="wait until it is done") from None
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
-        _require_ours(folder)
-        yield
+        with files.alone(folder, busy=f"another process is changing {folder}"):
+            _require_ours(folder)
+            yield
     except BaseException:
         if made and not any(folder.iterdir()):
             folder.rmdir()
         raise
-    finally:
-        os.close(handle)
 
 
 def _require_ours(folder: Path) -> None:

@@ -27,6 +27,12 @@ def install(app: FastAPI) -> None:
     app.openapi = describe  # type: ignore[method-assign]
 
 
+def form(properties: dict[str, Any], *required: str) -> dict[str, Any]:
+    """What a route that reads a form by itself tells of it."""
+    schema = {"type": "object", "required": list(required), "properties": properties}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
 def _without_422(made: dict[str, Any]) -> dict[str, Any]:
     for operations in made["paths"].values():
         for operation in operations.values():

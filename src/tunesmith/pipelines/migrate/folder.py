@@ -14,8 +14,6 @@ any moment leaves nothing to mend, and what is there is not fetched again.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
 import re
@@ -30,7 +28,6 @@ from ...core import files, fingerprints
 from ...core.errors import ConflictError, ContentError
 
 STATE = "migration.json"
-_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 
@@ -49,20 +46,10 @@ class Folder:
         another address; OutputError where it cannot be written.
         """
         files.make_folder(path)
-        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ConflictError(f"another process migrates into {path}", mend="wait until it is done") from None
-            except OSError as error:
-                if error.errno not in _NO_LOCKS:
-                    raise
+        with files.alone(path, busy=f"another process migrates into {path}"):
             folder = Folder(path)
             folder._take_up(service)
             yield folder
-        finally:
-            os.close(handle)
 
     def _take_up(self, service: str | None) -> None:
         names = {entry.name for entry in self.path.iterdir()} - {entry.name for entry in files.leftovers(self.path)}

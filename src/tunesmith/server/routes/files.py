@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, BinaryIO, get_args
+from typing import Annotated, BinaryIO, get_args
 
 import anyio.from_thread
 import orjson
@@ -19,6 +19,7 @@ from ..body import too_large
 from ..errors import ApiError, invalid, no_such_file
 from ..idempotency import Repeated, form_once
 from ..multipart import Form, Part, twice
+from ..openapi import form
 from ..protocol.common import PAGE, After, Deleted, EndedPage, Id, Order, ended
 from ..protocol.files import LONGEST, SHORTEST, File, Purpose
 from ..records.files import Files, InUseError, NoFileError, NoRoomError, Stored
@@ -31,25 +32,15 @@ NOT_JSONL = "Expected file to have JSONL format, where every line is a valid JSO
 JSONL_PURPOSES = ("fine-tune", "batch")
 RESULTS = "fine-tune-results"
 _LONGEST_LINE = 32 * 2**20
-_FORM: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file", "purpose"],
-                    "properties": {
-                        "file": {"type": "string", "format": "binary"},
-                        "purpose": {"type": "string", "enum": list(get_args(Purpose))},
-                        "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
-                        "expires_after[seconds]": {"type": "integer", "minimum": SHORTEST, "maximum": LONGEST},
-                    },
-                }
-            }
-        },
-    }
-}
+_FORM = form(
+    {
+        "file": {"type": "string", "format": "binary"},
+        "purpose": {"type": "string", "enum": list(get_args(Purpose))},
+        "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
+        "expires_after[seconds]": {"type": "integer", "minimum": SHORTEST, "maximum": LONGEST},
+    },
+    "file", "purpose",
+)  # fmt: skip
 
 
 @routes.post("/files", scope="train", openapi_extra=_FORM, response_model=File)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from fastapi import Request
 from starlette.responses import Response
@@ -13,6 +13,7 @@ from ..access import Caller, Serving
 from ..errors import ApiError, invalid
 from ..idempotency import Repeated, form_once
 from ..multipart import Form, twice
+from ..openapi import form
 from ..protocol.common import Id
 from ..protocol.files import CompleteRequest, File, Upload, UploadPart, UploadRequest
 from ..records.files import NoRoomError
@@ -23,20 +24,7 @@ from . import files
 
 routes = Routes(prefix="/v1", tags=["uploads"])
 
-_FORM: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["data"],
-                    "properties": {"data": {"type": "string", "format": "binary"}},
-                }
-            }
-        },
-    }
-}
+_FORM = form({"data": {"type": "string", "format": "binary"}}, "data")
 
 
 @routes.post("/uploads", scope="train")
