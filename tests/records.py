@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 from sqlalchemy import create_engine, text
 
@@ -99,10 +100,18 @@ class Server:
         command = [self._bin / "postgres", "-D", self._folder / "data", *options]
         self._process = subprocess.Popen(command, **self._quiet)
         until = time.monotonic() + 60
-        while not (self._folder / ".s.PGSQL.5432").exists():
+        while not self._answers():
             assert self._process.poll() is None, "postgres does not start"
             assert time.monotonic() < until
             time.sleep(0.05)
+
+    def _answers(self) -> bool:
+        """Its socket is there before it lets anybody in, so one has to ask."""
+        try:
+            psycopg.connect(dbname="postgres", user="tunesmith", host=str(self._folder)).close()
+        except psycopg.OperationalError:
+            return False
+        return True
 
     def stop(self) -> None:
         self._process.send_signal(signal.SIGINT)  # the fast way out: it waits for no client
