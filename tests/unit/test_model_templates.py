@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import pytest
+from jinja2 import TemplateError as TemplateException
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -17,6 +18,7 @@ from tunesmith.core.messages import Example, Message
 from tunesmith.data.fitting import Fitting
 from tunesmith.data.template import TemplateError, render_unrolled, special_tokens
 from tunesmith.data.tokenize import encode, encode_prompt, encode_unrolled
+from tunesmith.models.plain_chat import Quick
 
 
 @dataclass(frozen=True)
@@ -392,6 +394,24 @@ def test_what_is_read_and_what_is_learned(case):
     family, messages, expected = CASES[case]
     pieces = render_unrolled(tokenizer_for(family, small_vocabulary()), row(family, messages))
     assert [marked(rendered) for _, rendered in pieces] == expected
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_conversation_of_plain_texts_is_rendered_as_by_transformers(case):
+    family, messages, _ = CASES[case]
+    tokenizer = tokenizer_for(family, small_vocabulary())
+    quick = Quick(tokenizer)
+    forms = [message.template_form() for message in messages]
+    plain = [form for form in forms if form.keys() == {"role", "content"} and form["role"] != "tool"]
+    for prompt in (False, True):
+        options = {"tokenize": False, "add_generation_prompt": prompt}
+        try:
+            wanted = tokenizer.apply_chat_template(plain, **options)
+        except TemplateException:
+            with pytest.raises(TemplateException):
+                quick(plain, **options)
+        else:
+            assert quick(plain, **options) == wanted
 
 
 def stretches(encoded):

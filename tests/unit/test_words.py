@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from tunesmith.data import words
@@ -52,6 +52,25 @@ def test_words_kept_make_the_tokens_of_whole_texts(cut: Any, texts: list[str]) -
     made = words.token_ids(cut, texts)
     assert made == words._made(cut, texts)
     assert words.token_ids(cut, texts) == made
+
+
+@pytest.mark.parametrize("cut", CUT, ids=range(len(CUT)))
+@pytest.mark.parametrize(
+    "space", [" ", "  ", "   ", "    ", " \n", "\n ", " \n ", "\t ", " \u00a0", "<|im_end|>", " <|im_end|> "]
+)
+def test_known_words_with_any_space_between_them(cut: Any, space: str) -> None:
+    learned = ["the end", "12 the", " the end ", "end 12", "... the", "12 ..."]
+    words.token_ids(cut, learned)
+    texts = [f"{a}{space}{b}" for a in ("the", "12", "...", "") for b in ("end", "12", "...", "")]
+    assert words.token_ids(cut, texts) == words._made(cut, texts)
+
+
+def test_tokens_looked_for_in_normalized_text_are_no_place_to_cut() -> None:
+    """NFC makes one character of the last of the token's and a stroke behind it, so there is no such token."""
+    grown = _trained(pre_tokenizers.ByteLevel(add_prefix_space=False))
+    grown.add_tokens([AddedToken("<end>", normalized=True)])
+    texts = ["a <end>\u0338 b", "a <end> b", "a b"] * 2
+    assert words.token_ids(grown, texts) == words._made(grown, texts)
 
 
 @pytest.mark.parametrize(

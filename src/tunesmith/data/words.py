@@ -2,8 +2,8 @@
 
 Most tokenizers in use cut a text into words by an expression in which a space stands only at the beginning of a word,
 and make tokens of each word for itself. So before a single space between two other characters a text can be cut, and
-its parts make the tokens of the whole. Where a tokenizer is of another kind (SentencePiece's, say) the library gets
-whole texts.
+its parts make the tokens of the whole. So they do where a text is cut around special tokens, which the library looks
+for first. Where a tokenizer is of another kind (SentencePiece's, say) the library gets whole texts.
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ _LEADING_SPACE = {
 }
 """Expressions that cut words so: no alternative has a space but as its first character, or consists of white space."""
 _BETWEEN = re.compile(r"(?<=\S) (?=\S)")
+_OTHER_SPACE = re.compile(r"\s | \s|\A | \Z")
+"""A space where a text is not cut."""
+_LONG_SPACE = re.compile(r"  (?![A-Za-z])")
+"""Of two spaces before a letter each is a token. Of more the first may be one together; and so may two before a digit,
+where digits are cut off first."""
 
 
 def token_ids(tokenizer: Any, texts: Sequence[str]) -> list[bytes]:
@@ -46,16 +51,31 @@ def token_ids(tokenizer: Any, texts: Sequence[str]) -> list[bytes]:
 
 def _words(tokenizer: Any, library: Any, size: int) -> Words:
     if cuts_before_spaces(tokenizer):
-        return Words(lambda texts: _made_by_library(library, texts), size, cuts=True)
+        return Words(lambda texts: _made_by_library(library, texts), size, cuts=True, added=_added(library))
     behind = ref(tokenizer)  # what is kept for a tokenizer must not keep it
     return Words(lambda texts: _made(behind(), texts), size, cuts=False)
+
+
+def _added(library: Any) -> re.Pattern[str] | None:
+    """What finds the added tokens as the library does, the first and of these the longest.
+
+    None where there are none, or where some are looked for in the normalized text, which may be another.
+    """
+    tokens = library.get_added_tokens_decoder().values()
+    if not tokens or any(token.normalized for token in tokens):
+        return None
+    contents = sorted((token.content for token in tokens), key=len, reverse=True)
+    return re.compile(f"({'|'.join(map(re.escape, contents))})")
 
 
 class Words:
     """The words met so far, and how more are made."""
 
-    def __init__(self, make: Callable[[Sequence[str]], list[bytes]], size: int = 0, *, cuts: bool):
-        self._make, self._cuts, self.size = make, cuts, size
+    def __init__(
+        self, make: Callable[[Sequence[str]], list[bytes]], size: int = 0, *, cuts: bool,
+        added: re.Pattern[str] | None = None,
+    ):  # fmt: skip
+        self._make, self._cuts, self._added, self.size = make, cuts, added, size
         self._ids: dict[str, bytes] = {}
         """By key, see `_marked`."""
 
@@ -64,21 +84,47 @@ class Words:
         if not self._cuts:
             return self._make(texts)
         ids = self._ids
-        known = [_joined(ids, _marked(text.split(" "))) for text in texts]
+        known = [_joined(ids, self._keys(text, _at_each_space)) if _quick(text) else None for text in texts]
         others = iter(self._learned([text for text, one in zip(texts, known, strict=True) if one is None]))
         return [next(others) if one is None else one for one in known]
+
+    def _keys(self, text: str, split: Callable[[str], list[str]]) -> list[str]:
+        """The keys of a text's words. Each added token is a word, and what stands between two is a text by itself."""
+        if not self._added:
+            return _marked(split(text))
+        keys: list[str] = []
+        for number, part in enumerate(self._added.split(text)):
+            if part:
+                keys += _marked([part] if number % 2 else split(part))
+        return keys
 
     def _learned(self, texts: Sequence[str]) -> list[bytes]:
         """The ids of texts with words that are not kept yet; those that are worth it are from now on."""
         if len(self._ids) > MOST_WORDS:
             self._ids = {}  # another thread may still look into the old ones
         ids = self._ids
-        split = [_marked(_BETWEEN.split(text)) for text in texts]
+        if not ids:
+            ids[""] = self._make([" "])[0]  # the first of two spaces
+        split = [self._keys(text, _between) for text in texts]
         new = list(set[str]().union(*split).difference(ids))
         made = dict(zip(new, self._make([_text(key) for key in new]), strict=True))
         joined = [b"".join([made[key] if key in made else ids[key] for key in keys]) for keys in split]
         ids.update((key, one) for key, one in made.items() if len(key) <= LONGEST)
         return joined
+
+
+def _quick(text: str) -> bool:
+    """Whether `_at_each_space` may cut it."""
+    return "  " not in text or not _LONG_SPACE.search(text)
+
+
+def _at_each_space(text: str) -> list[str]:
+    """Other white space between words than a space, or two, makes keys that are never kept."""
+    return text.split(" ")
+
+
+def _between(text: str) -> list[str]:
+    return _BETWEEN.split(text) if _OTHER_SPACE.search(text) else text.split(" ")
 
 
 def _joined(ids: dict[str, bytes], keys: Sequence[str]) -> bytes | None:

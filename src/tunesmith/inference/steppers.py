@@ -10,11 +10,12 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, EncoderDecoderCache
+from transformers import EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
 from ..models.head import without_router_loss
 from ..models.targets import is_encoder_decoder, start_id
+from .cache import cache
 
 
 class Stepper(Protocol):
@@ -42,7 +43,7 @@ class DecoderOnly:
         self._model = model
         self._ids_BL, self._mask_BL = padded(model, prompts, pad_id, left=True)
         self._positions_BL = (self._mask_BL.cumsum(1) - 1).clamp(min=0)
-        self._cache = DynamicCache(config=model.config)
+        self._cache = cache(model.config)
         # The routers' loss is for training; and of one token behind a cache it cannot be taken.
         self._quiet = without_router_loss(model)
 
@@ -76,7 +77,7 @@ class EncoderDecoder:
         self._ids_B1 = torch.full_like(ids_BS[:, :1], start_id(model))
         # Of the decoder's own config: a T5's says in `num_layers` how deep its encoder is.
         config = model.get_decoder().config
-        self._cache = EncoderDecoderCache(DynamicCache(config=config), DynamicCache(config=config))
+        self._cache = EncoderDecoderCache(cache(config), cache(config))
 
     def logits(self) -> Tensor:
         """From the second call on what was read comes from the cache."""

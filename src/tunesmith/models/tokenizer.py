@@ -11,6 +11,7 @@ from transformers import AutoTokenizer
 from ..core import clock
 from ..core.errors import ContentError
 from .dated import dated
+from .plain_chat import quicken
 from .refs import Base
 
 
@@ -27,6 +28,7 @@ def tokenizer(base: Base, plain_template: str, date: str | None = None) -> Any:
     if not loaded.chat_template:
         loaded.chat_template = plain_template
     _hold_date(loaded, date or clock.today())
+    quicken(loaded)
     return loaded
 
 
