@@ -1,9 +1,12 @@
 # make demo | make test: both set everything up first. TORCH_INDEX_URL takes torch from another index.
+# TEST_PROCESSES=1 runs one test at a time; each of several takes whole files.
 PY ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
 TORCH_PIN := $(shell grep '^torch==' requirements.lock)
+TEST_PROCESSES ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile
 ifdef TORCH_INDEX_URL
 TORCH_FROM := --index-url $(TORCH_INDEX_URL)
 endif
@@ -30,10 +33,10 @@ lint: setup
 	$(BIN)/lint-imports --no-logo
 
 test: setup
-	$(BIN)/pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: setup
-	$(BIN)/pytest
+	$(PYTEST)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
