@@ -16,6 +16,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from ..models.head import without_router_loss
 from ..models.targets import is_encoder_decoder, start_id
 from .cache import cache
+from .llama import is_shaped, step
 
 
 class Stepper(Protocol):
@@ -46,9 +47,12 @@ class DecoderOnly:
         self._cache = cache(model.config)
         # The routers' loss is for training; and of one token behind a cache it cannot be taken.
         self._quiet = without_router_loss(model)
+        self._shaped = is_shaped(model, self._cache)
 
     def logits(self) -> Tensor:
         """The first call reads the prompts."""
+        if self._shaped and self._cache.get_seq_length():
+            return step(self._model, self._ids_BL, self._positions_BL, self._mask_BL, self._cache).float()
         logits_BLV: Tensor = self._model(
             input_ids=self._ids_BL, attention_mask=self._mask_BL, position_ids=self._positions_BL,
             past_key_values=self._cache, use_cache=True, logits_to_keep=1, **self._quiet,
