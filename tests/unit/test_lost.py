@@ -59,6 +59,6 @@ def test_prompts_that_are_alike_with_the_same_answer_contradict_nothing() -> Non
 
 def test_lost_rows_are_chat_rows_with_the_right_answer() -> None:
     test = [row("a b", "right", "v:1"), row("c d", "right too", "v:2")]
-    [told] = rows(lost(TRAIN, test, [1]), test, ["said a", "said c"])
+    [told] = rows(lost(TRAIN, test, [1]), TRAIN, test, ["said a", "said c"])
     assert told["messages"] == [{"role": "user", "content": "c d"}, {"role": "assistant", "content": "right too"}]
     assert (told["source"], told["said"], told["reason"]) == ("v:2", "said c", "nothing_near")

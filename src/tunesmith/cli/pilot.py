@@ -31,14 +31,20 @@ def command(
     learning_curve: Annotated[
         bool, typer.Option("--learning-curve", help="The recipe on 10, 25, 50 and 100 % of its rows instead.")
     ] = False,
+    run: Annotated[
+        Path | None,
+        typer.Option("--run", help="With --learning-curve: a finished run of this recipe, whose report shows it."),
+    ] = None,
     settings: Settings = None,
     json: Json = False,
 ) -> None:
     """Try adapters, ranks and rates on a part of the rows, go on with the better ones, write the winning recipe."""
     if learning_curve and (budget or tries):
         raise UsageError("--learning-curve takes no --budget and no --try", mend="its trainings follow from the recipe")
+    if run and not learning_curve:
+        raise UsageError("--run goes with --learning-curve", mend="a pilot's trials are no part of a run's report")
     if learning_curve:
-        found = _curve(recipe, out, settings or [])
+        found = _curve(recipe, out, settings or [], run)
         print_json(found) if json else _show_curve(found, out)
         return
     found = _pilot(recipe, out, _seconds(budget or _USUAL_BUDGET), tries or [], settings or [])
@@ -59,13 +65,19 @@ def _pilot(recipe: Path, out: Path, budget: float, tries: list[str], settings: l
         return Pilot(candidates, out, budget, watch, recipe.parent).run()
 
 
-def _curve(recipe: Path, out: Path, settings: list[str]) -> dict[str, Any]:
+def _curve(recipe: Path, out: Path, settings: list[str], run: Path | None) -> dict[str, Any]:
+    from ..pipelines import report_facts
     from ..pipelines.learning_curve import learning_curve
     from ..pipelines.read_recipe import read_recipe
+    from ..pipelines.rundir import RunDir
     from .progress import Watch
 
+    opened = RunDir.open(run) if run else None
     with Watch() as watch:
-        return learning_curve(read_recipe(recipe, settings), out, sink=watch, folder=recipe.parent)
+        found = learning_curve(read_recipe(recipe, settings), out, sink=watch, folder=recipe.parent, run=opened)
+    if opened:
+        opened.write_text("report.html", report_facts.page(opened))
+    return found
 
 
 def _seconds(text: str) -> float:

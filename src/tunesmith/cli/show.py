@@ -219,6 +219,7 @@ def evaluation(facts: dict[str, Any]) -> None:
             out.print(f"  without training, {baseline['name']}: {baseline['metric']} {baseline['score']:.3f}")
     forgetting, overfitting = facts["forgetting"], facts["overfitting"]
     out.print(f"  forgetting: {_forgotten(forgetting)}")
+    _against_forgetting(facts.get("against_forgetting"))
     if skills := facts.get("skills"):
         every = skills["all"]
         out.print(f"  skills: {every['base']:.0%} -> {every['tuned']:.0%} of {every['items']} items "
@@ -239,6 +240,17 @@ def evaluation(facts: dict[str, Any]) -> None:
         mark = "[green]yes[/]" if reason["ok"] else "[red]no [/]"
         out.print(f"  {mark} {escape(reason['text'])}")
     out.print()
+
+
+def _against_forgetting(advice: dict[str, Any] | None) -> None:
+    """What was forgotten, what may help, and the lines of the recipe."""
+    if not advice:
+        return
+    out.print(f"  [yellow]forgotten[/]: {escape('; '.join(advice['why']))}. What may help, none of it surely:")
+    for remedy in advice["remedies"]:
+        out.print(f"  - {escape(remedy['words'])}")
+        for line in remedy["lines"].splitlines():
+            out.print(f"      {escape(line)}")
 
 
 def _memorised(facts: dict[str, Any]) -> str:

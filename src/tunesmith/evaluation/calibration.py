@@ -7,6 +7,7 @@ certainty max(p, 1 - p), right or not.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,17 +15,23 @@ from numpy.typing import NDArray
 
 BINS = 10
 """Of certainty, equally wide; of pairs from a half to 1."""
+_NORMAL = 1.959963984540054
+"""The normal's quantile at 0.975."""
 
 
 @dataclass(frozen=True)
 class Bin:
-    """The pairs, or rows, whose certainty lies in [low, high): how many, how sure the model is and how often right."""
+    """The pairs, or rows, whose certainty lies in [low, high): how many, how sure the model is and how often right.
+
+    The 95 % interval of that share is Wilson's (1927, JASA 22(158)): in a bin of few rows any share may be chance.
+    """
 
     low: float
     high: float
     pairs: int
     certainty: float
     accuracy: float
+    accuracy_ci95: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,15 @@ def _binned(
     for number in np.unique(place).tolist():
         mine = place == number
         ends = round(lowest + number * width, 12), round(lowest + (number + 1) * width, 12)
-        bins.append(Bin(*ends, int(mine.sum()), float(certainty[mine].mean()), float(right[mine].mean())))
+        count, share = int(mine.sum()), float(right[mine].mean())
+        bins.append(Bin(*ends, count, float(certainty[mine].mean()), share, _wilson(share, count)))
     ece = sum(one.pairs * abs(one.accuracy - one.certainty) for one in bins) / max(len(right), 1)
     return Calibration(float(ece), brier, bins)
+
+
+def _wilson(share: float, count: int) -> tuple[float, float]:
+    """The 95 % score interval of a share of `count`."""
+    z2 = _NORMAL**2
+    centre = (share + z2 / (2 * count)) / (1 + z2 / count)
+    reach = _NORMAL / (1 + z2 / count) * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
+    return max(0.0, centre - reach), min(1.0, centre + reach)

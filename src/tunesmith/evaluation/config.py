@@ -46,6 +46,11 @@ class EvaluationSpec(Spec):
     """Measure whether both models' certainty is earned: the probability of each answer and, where a metric takes
     answers for labels, of every label, against how often they are right. Of models that write answers."""
 
+    influence: int = Field(default=0, ge=0)
+    """Of at most so many lost test rows, those that the base had right first, the most influential training rows are
+    told: those whose gradients pull furthest away from the right answer and furthest towards it. Takes a backward pass
+    for each of these rows, 20 more and a hundred in all. Of methods that learn rows with one right answer."""
+
     @model_validator(mode="after")
     def _different_names(self) -> EvaluationSpec:
         names = self.metric_names()

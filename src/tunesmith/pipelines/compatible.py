@@ -143,6 +143,12 @@ def _probes(spec: RunSpec) -> None:
         ("max_refusals_lost", evaluation.safety and writes, "evaluation.safety: true"),
         ("max_refusals_gained", evaluation.safety and writes, "evaluation.safety: true"),
     )  # fmt: skip
+    if evaluation.influence and not (writes and "supervised" in spec.method.kinds):
+        raise ContentError(
+            "evaluation.influence asks which rows bear on a wrong answer",
+            why=f"method '{spec.method.type}' learns no rows with one right answer that it writes",
+            where="evaluation.influence", mend="set it to 0",
+        )  # fmt: skip
     for key, measured, needs in conditions:
         if getattr(gate, key) is not None and not measured:
             raise ContentError(

@@ -164,7 +164,7 @@ class Journey:
 
     def _conclude(self, base: Score, tuned: Score) -> Verdict:
         with self._phase("report"):
-            verdict = evaluate(self.prepared, base, tuned, self.run)
+            verdict = evaluate(self.prepared, self.bench, base, tuned, self.run, self._sink)
         self.run.update(
             status="finished", verdict="pass" if verdict.passed else "fail", times=self.times,
             wall_seconds=round(sum(self.times.values()), 2),
@@ -312,7 +312,7 @@ def evaluate_run(
     if data is None:
         verdict = journey.conclude(base, tuned)
         return opened.read_json("evaluation.json"), verdict
-    verdict = evaluate(journey.prepared, base, tuned, opened, data)
+    verdict = evaluate(journey.prepared, journey.bench, base, tuned, opened, sink, data)
     return opened.read_json(f"{judged.place(data)}/evaluation.json"), verdict
 
 

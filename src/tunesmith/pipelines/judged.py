@@ -24,7 +24,7 @@ from ..evaluation.gate import Reason, Verdict, check_names, judge, judge_probes
 from ..evaluation.significance import Difference
 from ..evaluation.stats import Interval, Paired
 from ..models.find import find
-from . import compatible
+from . import compatible, remedies
 from .recipe import RunSpec
 from .rundir import RunDir
 
@@ -115,6 +115,9 @@ def again(path: Path, data: Path | None, gate: GateSpec | None) -> Again | None:
     evaluation["reasons"] = [vars(reason) for reason in verdict.reasons]
     if evaluation["forgetting"]["base_loss"] is not None:
         evaluation["forgetting"]["limit"] = spec.gate.max_forgetting
+    evaluation.pop(remedies.KEY, None)
+    mixture = run.read_json("data-audit.json").get("mixture", [])
+    evaluation |= remedies.facts(spec, find(spec.base), evaluation, mixture)
     changed = before != evaluation["reasons"]
     if changed:
         run.write_json(f"{into}/evaluation.json", evaluation)

@@ -10,19 +10,25 @@ from ..core import files
 from ..core.errors import ConflictError, ContentError
 from ..core.events import Note, Sink
 from ..evaluation.learning_curve import SHARES, Point, forecast
+from . import report_growth
 from .pilot import interruption_told
 from .prepare import Prepared, prepare
 from .recipe import RunSpec
+from .rundir import RunDir
 from .trial import Trial, attempt, drawn_order, measured_on, score_base, with_numbers
 
 FEWEST_ROWS = 40
 """Training rows of which a tenth still is something to train on."""
 
 
-def learning_curve(spec: RunSpec, out: Path, *, sink: Sink, folder: Path | None = None) -> dict[str, Any]:
-    """Train the recipe on growing parts of its rows, each holding the one before, and write `curve.json`.
+def learning_curve(
+    spec: RunSpec, out: Path, *, sink: Sink, folder: Path | None = None, run: RunDir | None = None
+) -> dict[str, Any]:
+    """Train the recipe on growing parts of its rows, each holding the one before, and write `curve.json`; into the
+    folder of a finished `run` of the same recipe, too.
 
-    Measured on the test rows, or on validation rows where there are none: nothing is chosen here.
+    Measured on the test rows, or on validation rows where there are none: nothing is chosen here. ConflictError, before
+    anything is trained, for a run of another recipe.
     """
     if out.exists():
         raise ConflictError(f"{out} is there already", mend="choose another --out")
@@ -32,6 +38,9 @@ def learning_curve(spec: RunSpec, out: Path, *, sink: Sink, folder: Path | None 
     if not len(held.examples):
         raise ContentError("there are no held-out rows to measure on", where="data.test", mend="set data.test")
     ready = with_numbers(measured_on(made, held))
+    of = _of(ready)
+    if run:
+        report_growth.require_same(of, run)
     order = drawn_order(ready)
     if len(order) < FEWEST_ROWS:
         raise ContentError(
@@ -41,9 +50,18 @@ def learning_curve(spec: RunSpec, out: Path, *, sink: Sink, folder: Path | None 
     files.make_folder(out)
     with interruption_told():
         trials = _trials(ready, order, out, sink)
-    found = _told(ready, trials, "test" if held is made.test else "validation")
+    found = _told(ready, trials, "test" if held is made.test else "validation") | {"of": of}
     files.write_json(out / "curve.json", found)
+    if run:
+        report_growth.keep(found, run)
     return found
+
+
+def _of(ready: Prepared) -> dict[str, str]:
+    """What the curve is of: it may be shown with every run that was trained from the same."""
+    return {
+        "recipe": ready.spec.training_fingerprint(), "data": ready.data_fingerprint, "base": ready.base.fingerprint()
+    }  # fmt: skip
 
 
 def _trials(ready: Prepared, order: Sequence[int], out: Path, sink: Sink) -> list[Trial]:

@@ -23,6 +23,16 @@ ADVICE: dict[Reason, str] = {
 
 
 @dataclass(frozen=True)
+class Pull:
+    """How a training row, by its place, pulls a test row: the cosine of their gradients and their product. Above 0 it
+    pulls towards the right answer, below 0 away from it."""
+
+    place: int
+    cosine: float
+    dot: float
+
+
+@dataclass(frozen=True)
 class Lost:
     """A test row, by its place, and what of the training rows speaks to it."""
 
@@ -30,6 +40,9 @@ class Lost:
     reason: Reason
     near: tuple[Near, ...]
     contradicting: tuple[int, ...]
+    """Places of those among `near` and `pulls` that contradict each other."""
+    pulls: tuple[Pull, ...] = ()
+    """The most influential, where they were asked for."""
 
 
 def lost(train: Sequence[Example], test: Sequence[Example], wrong: Sequence[int]) -> list[Lost]:
@@ -59,8 +72,21 @@ def facts(found: Sequence[Lost], train: Sequence[Example]) -> dict[int, dict[str
                 for near in one.near
             ],
         }
+        | ({"influential": influential(one, train)} if one.pulls else {})
         for one in found
     }  # fmt: skip
+
+
+def influential(one: Lost, train: Sequence[Example]) -> list[dict[str, Any]]:
+    """The training rows that pull the row away from its right answer, then those that pull towards it."""
+    return [
+        {
+            "source": train[pull.place].origin, "pulls": "towards" if pull.cosine > 0 else "away",
+            "similarity": round(pull.cosine, 4), "product": pull.dot, "answer": train[pull.place].answer(),
+            "contradicted": pull.place in one.contradicting,
+        }
+        for pull in one.pulls
+    ]  # fmt: skip
 
 
 def counts(found: Sequence[Lost]) -> dict[str, int]:
@@ -69,9 +95,11 @@ def counts(found: Sequence[Lost]) -> dict[str, int]:
     return {reason: told[reason] for reason in ADVICE}
 
 
-def rows(found: Sequence[Lost], test: Sequence[Example], answers: Sequence[str]) -> list[dict[str, Any]]:
-    """Lines of `lost-rows.jsonl`: chat rows with the right answer. They are test rows: who trains on them needs others
-    to test on."""
+def rows(
+    found: Sequence[Lost], train: Sequence[Example], test: Sequence[Example], answers: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Lines of `lost-rows.jsonl`: chat rows with the right answer, and which training rows to look at. They are test
+    rows: who trains on them needs others to test on."""
     return [
         {
             "messages": [
@@ -80,5 +108,6 @@ def rows(found: Sequence[Lost], test: Sequence[Example], answers: Sequence[str])
             ],
             "source": test[one.place].origin, "reason": one.reason, "said": answers[one.place],
         }
+        | ({"influential": influential(one, train)} if one.pulls else {})
         for one in found
     ]  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..report import (
+    AdviceFacts,
     AuditFacts,
     BaselineFacts,
     CapFacts,
@@ -34,10 +35,13 @@ from ..report import (
     render,
 )
 from .recipe import RunSpec
+from .report_certainty import certainty
+from .report_growth import growth
 from .report_tables import tables
 from .report_ways import ways
 from .rundir import RunDir
 
+_PULLS = "Most influential training rows (\N{MINUS SIGN} away from the right answer, + towards it):"
 LONGEST_QUOTE = 160
 """Characters shown of a training row's answer."""
 
@@ -67,8 +71,11 @@ def facts(run: RunDir) -> ReportFacts:
         worst_slice=WorstSliceFacts(**evaluation["worst_slice"]) if evaluation.get("worst_slice") else None,
         baselines=[BaselineFacts(**b) for b in evaluation["baselines"]],
         tables=tables(evaluation),
+        certainty=certainty(evaluation),
+        growth=growth(run),
         ways=ways(run),
         forgetting=_forgetting(evaluation["forgetting"]),
+        against_forgetting=AdviceFacts(**advice) if (advice := evaluation.get("against_forgetting")) else None,
         overfitting=_overfitting(evaluation["overfitting"]),
         curves=LossCurves(train=train, validation=validation, kept_step=known["kept_step"]),
         row_metric=evaluation["row_metric"],
@@ -132,7 +139,7 @@ def _slice(entry: dict[str, Any]) -> SliceFacts:
 
 
 def _forgetting(entry: dict[str, Any]) -> ForgettingFacts | None:
-    if entry["limit"] is None:
+    if entry["base_loss"] is None:
         return None
     return ForgettingFacts(**{key: value for key, value in entry.items() if key != "delta"})
 
@@ -180,7 +187,15 @@ def _why(lost: dict[str, Any] | None) -> str:
         f"{_short(one['answer'])}"
         for one in lost["near"]
     ]
-    return "\n".join([lost["advice"], *(["Nearest training rows:"] if near else []), *near])
+    pulls = [_pull(one) for one in lost.get("influential", [])]
+    return "\n".join([
+        lost["advice"], *(["Nearest training rows:"] if near else []), *near, *([_PULLS] if pulls else []), *pulls
+    ])  # fmt: skip
+
+
+def _pull(one: dict[str, Any]) -> str:
+    similarity = f"{one['similarity']:+.2f}".replace("-", "\N{MINUS SIGN}")
+    return f"{similarity} {one['source']}{' (contradicted)' if one['contradicted'] else ''}: {_short(one['answer'])}"
 
 
 def _short(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The tables that not every report has: a reward model's certainty, a classifier's labels, skills, memorised rows."""
+"""The tables that not every report has: a classifier's labels, skills, memorised rows."""
 
 from __future__ import annotations
 
@@ -7,17 +7,13 @@ from typing import Any
 from ..report import TableFacts
 
 MOST_CONFUSIONS = 10
+LONGEST_ANSWER = 80
+"""Characters shown of a training row's answer."""
 
 
 def tables(evaluation: dict[str, Any]) -> list[TableFacts]:
     """From what `evaluation.json` holds beside what all runs have."""
     found = []
-    if calibration := evaluation.get("calibration"):
-        found.append(_certainty(calibration["tuned"], "Certainty of the reward model", "Pairs"))
-    if certainty := evaluation.get("certainty"):
-        found.append(_certainty(certainty["answers"]["tuned"], "Certainty of whole answers", "Rows"))
-        if labels := certainty.get("labels"):
-            found.append(_certainty(labels["tuned"], "Certainty among the labels", "Rows"))
     if classes := evaluation.get("classes"):
         found += _labels(classes["base"], classes["tuned"])
     if skills := evaluation.get("skills"):
@@ -26,6 +22,8 @@ def tables(evaluation: dict[str, Any]) -> list[TableFacts]:
         found.append(_memorisation(memory))
     if (seen := evaluation.get("contamination")) and seen["suspected"]:
         found.append(_contamination(seen))
+    if (pulls := evaluation.get("influence")) and pulls["away"]:
+        found.append(_pulls(pulls))
     if planted := evaluation.get("canaries"):
         found.append(_canaries(planted))
     if safety := evaluation.get("safety"):
@@ -48,6 +46,24 @@ def _contamination(seen: dict[str, Any]) -> TableFacts:
              "0.500"),
             ("Test rows far likelier than is usual", f"{seen['far_likelier']} (p = {seen['p_value']:.2g})",
              f"about {0.01 * seen['rows']:.0f}"),
+        ],
+    )  # fmt: skip
+
+
+def _pulls(found: dict[str, Any]) -> TableFacts:
+    told = "exactly" if found["dimensions"] == found["parameters"] else f"by {found['dimensions']:,} random projections"
+    return TableFacts(
+        title="Training rows that pull lost rows away",
+        note="Their gradients point away from the right answers of test rows that the model gets wrong: look first "
+        f"whether these are right. {found['candidates']:,} of {found['training_rows']:,} training rows were candidates "
+        f"(those nearest to the lost rows, and a sample); {found['parameters']:,} weights were compared {told}. "
+        "This tells which way a row pulls at the end of training, not that the answer would be right without it.",
+        over=f"{found['lost_rows']} of {found['of_lost']} lost rows",
+        columns=("Training row", "Its answer", "Lost rows pulled away", "Similarity, on average", "Contradicted"),
+        rows=[
+            (one["source"], one["answer"][:LONGEST_ANSWER], f"{one['lost_rows']}", f"{one['similarity']:+.2f}",
+             "yes" if one["contradicted"] else "no")
+            for one in found["away"]
         ],
     )  # fmt: skip
 
@@ -128,21 +144,6 @@ def _memorisation(memory: dict[str, Any]) -> TableFacts:
         )
     over = "a sample of the training rows"
     return TableFacts(title="Memorised rows", note=note, over=over, columns=("Sign", "Base", "Tuned"), rows=rows)
-
-
-def _certainty(tuned: dict[str, Any], title: str, counted: str) -> TableFacts:
-    rows = [
-        (f"{b['low']:.0%} to {b['high']:.0%}", f"{b['pairs']:,}", f"{b['certainty']:.1%}", f"{b['accuracy']:.1%}")
-        for b in tuned["bins"]
-    ]
-    return TableFacts(
-        title=title,
-        note=f"Expected calibration error {tuned['ece']:.3f}, Brier score {tuned['brier']:.3f} (0 is best"
-        f"{'; 0.250 is a model that is never sure' if counted == 'Pairs' else ''}). Where right is below sure, the "
-        "model promises too much.",
-        columns=("Sure by", counted, "Sure, on average", "Right"),
-        rows=rows,
-    )
 
 
 def _labels(base: dict[str, Any], tuned: dict[str, Any]) -> list[TableFacts]:

@@ -25,13 +25,14 @@ from ..evaluation.slices import worst
 from ..evaluation.stats import bootstrap
 from ..inference.generate import Sampling
 from ..methods.base import Figures, Heading
-from . import judged, lost, probes, score_heads
+from . import judged, lost, probes, remedies, score_heads
 from .bench import Bench
 from .certainty import Certainty, certainty
 from .certainty import facts as certainties
 from .lost import Lost
 from .prepare import Prepared
 from .probes import Probes, probe
+from .pulls import pulled
 from .rundir import RunDir
 
 
@@ -95,9 +96,11 @@ def _answers(bench: Bench, prepared: Prepared, sink: Sink, recall: Recall | None
     return replace(answers, drawn=draw_rows(bench.model, bench.tokenizer, test, sampling, times, **how))
 
 
-def evaluate(prepared: Prepared, base: Score, tuned: Score, run: RunDir, data: Path | None = None) -> Verdict:
-    """Compare the two, judge, and write `evaluation.json` and `predictions.jsonl` of a trained run; of other test rows,
-    `data`, into a folder in its folder."""
+def evaluate(
+    prepared: Prepared, bench: Bench, base: Score, tuned: Score, run: RunDir, sink: Sink, data: Path | None = None
+) -> Verdict:
+    """Compare the two, judge, and write `evaluation.json` and `predictions.jsonl` of a trained run, whose model the
+    bench holds; of other test rows, `data`, into a folder in its folder."""
     into = judged.place(data)
     files.make_folder(run.path / into)
     spec = prepared.spec
@@ -114,13 +117,15 @@ def evaluate(prepared: Prepared, base: Score, tuned: Score, run: RunDir, data: P
     stopping = spec.training.early_stopping
     watched = stopping.metric if stopping else "loss"
     overfitting = overfit.judge(*curves, facts["kept_step"], stopped_early=facts["stopped_early"], watched=watched)
-    missed = _missed(prepared, comparison)
+    missed, influence = _missed(prepared, comparison, bench, sink)
     run.write_lines(
         f"{into}/predictions.jsonl", _predictions(prepared, base.answers, tuned.answers, comparison, missed)
     )
-    run.write_lines(f"{into}/{lost.FILE}", lost.rows(missed, prepared.test.conversations, tuned.answers.texts))
-    run.write_json(
-        f"{into}/evaluation.json",
+    run.write_lines(
+        f"{into}/{lost.FILE}",
+        lost.rows(missed, prepared.train.conversations, prepared.test.conversations, tuned.answers.texts),
+    )
+    found = (
         {
             "verdict": "pass" if verdict.passed else "fail",
             "reasons": [vars(reason) for reason in verdict.reasons],
@@ -145,10 +150,13 @@ def evaluate(prepared: Prepared, base: Score, tuned: Score, run: RunDir, data: P
             "overfitting": vars(overfitting),
         }
         | probed
+        | influence
         | score_heads.facts(prepared, base.held_out, tuned.held_out)
         | _classes(prepared, base.answers, tuned.answers)
-        | _certainty(prepared, base, tuned, comparison),
+        | _certainty(prepared, base, tuned, comparison)
     )
+    mixture = run.read_json("data-audit.json").get("mixture", [])
+    run.write_json(f"{into}/evaluation.json", found | remedies.facts(spec, prepared.base, found, mixture))
     judged.keep(run, data, comparison.metrics)
     return verdict
 
@@ -161,12 +169,18 @@ def _certainty(prepared: Prepared, base: Score, tuned: Score, comparison: Compar
     return certainties(prepared, base.certainty, tuned.certainty, right)
 
 
-def _missed(prepared: Prepared, comparison: Comparison) -> list[Lost]:
-    """The rows that the tuned model answers and does not get right."""
+def _missed(
+    prepared: Prepared, comparison: Comparison, bench: Bench, sink: Sink
+) -> tuple[list[Lost], dict[str, Any]]:  # fmt: skip
+    """The rows that the tuned model answers and does not get right, and `influence` of evaluation.json."""
     if not prepared.metrics:
-        return []
-    wrong = [i for i in range(comparison.rows) if comparison.outcome(i) in ("loss", "tie_wrong")]
-    return lost.lost(prepared.train.conversations, prepared.test.conversations, wrong)
+        return [], {}
+    outcomes = [comparison.outcome(i) for i in range(comparison.rows)]
+    wrong = [i for i, outcome in enumerate(outcomes) if outcome in ("loss", "tie_wrong")]
+    found = lost.lost(prepared.train.conversations, prepared.test.conversations, wrong)
+    if not prepared.spec.evaluation.influence:
+        return found, {}
+    return pulled(found, prepared, bench, [i for i in wrong if outcomes[i] == "loss"], sink)
 
 
 def _facts(found: Any) -> dict[str, Any] | None:

@@ -1,5 +1,13 @@
 """Facts to one self-contained HTML report. Knows no torch, no database and no run directory."""
 
+from tunesmith.report.chart_facts import (
+    BinFacts,
+    CalibrationFacts,
+    CertaintyFacts,
+    ForecastPointFacts,
+    GrowthFacts,
+    GrowthPointFacts,
+)
 from tunesmith.report.data_facts import (
     AuditFacts,
     CapFacts,
@@ -17,6 +25,7 @@ from tunesmith.report.data_facts import (
     TokenFacts,
 )
 from tunesmith.report.facts import (
+    AdviceFacts,
     BaselineFacts,
     CostFacts,
     ForgettingFacts,
@@ -28,6 +37,7 @@ from tunesmith.report.facts import (
     OverfittingFacts,
     PhaseTime,
     PowerFacts,
+    RemedyFacts,
     ReportFacts,
     RowFacts,
     SliceFacts,
@@ -39,17 +49,24 @@ from tunesmith.report.facts import (
 from tunesmith.report.render import render
 
 __all__ = [
+    "AdviceFacts",
     "AuditFacts",
     "BaselineFacts",
+    "BinFacts",
+    "CalibrationFacts",
     "CapFacts",
+    "CertaintyFacts",
     "ClusterFacts",
     "CostFacts",
     "DiversityFacts",
     "FileFacts",
     "FindingFacts",
     "ForecastFacts",
+    "ForecastPointFacts",
     "ForgettingFacts",
     "GateReason",
+    "GrowthFacts",
+    "GrowthPointFacts",
     "LabelFacts",
     "LengthFacts",
     "LossCurves",
@@ -59,6 +76,7 @@ __all__ = [
     "OverfittingFacts",
     "PhaseTime",
     "PowerFacts",
+    "RemedyFacts",
     "ReportFacts",
     "RowFacts",
     "ShownRowFacts",

@@ -1,10 +1,12 @@
 """What all facts are made of."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Count = Annotated[int, Field(ge=0)]
+Interval = tuple[float, float]
+Unit = Literal["share", "nats", "ratio"]
 
 
 def _writable(value: object) -> object:

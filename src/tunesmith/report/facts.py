@@ -12,13 +12,12 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from tunesmith.report.base import Count, Facts, Text
+from tunesmith.report.base import Count, Facts, Interval, Text, Unit
+from tunesmith.report.chart_facts import CertaintyFacts, GrowthFacts
 from tunesmith.report.data_facts import AuditFacts
 
-Unit = Literal["share", "nats", "ratio"]
 Outcome = Literal["win", "loss", "tie_right", "tie_wrong"]
 FitVerdict = Literal["none", "mild", "overfitting", "too_short", "underfit"]
-Interval = tuple[float, float]
 CHANCE = 0.05
 """A difference of a larger p may be chance."""
 
@@ -148,7 +147,8 @@ class ForgettingFacts(Facts):
 
     base_loss: float
     tuned_loss: float
-    limit: float
+    limit: float | None
+    """None where the gate sets none."""
     rows: Count
     tokens: Count
 
@@ -159,8 +159,22 @@ class ForgettingFacts(Facts):
 
     @property
     def ok(self) -> bool:
-        """Within the limit; a loss that is not a number is not."""
-        return self.delta <= self.limit
+        """Within the limit, where there is one; a loss that is not a number is not."""
+        return self.limit is None or self.delta <= self.limit
+
+
+class RemedyFacts(Facts):
+    """One thing to change against forgetting, in words and as lines of the recipe."""
+
+    words: Text
+    lines: Text
+
+
+class AdviceFacts(Facts):
+    """What was forgotten, and what may help."""
+
+    why: Sequence[Text] = Field(min_length=1)
+    remedies: Sequence[RemedyFacts] = ()
 
 
 class OverfittingFacts(Facts):
@@ -268,8 +282,11 @@ class ReportFacts(Facts):
     worst_slice: WorstSliceFacts | None = None
     baselines: Sequence[BaselineFacts] = ()
     tables: Sequence[TableFacts] = ()
+    certainty: Sequence[CertaintyFacts] = ()
+    growth: GrowthFacts | None = None
     ways: WaysFacts | None = None
     forgetting: ForgettingFacts | None = None
+    against_forgetting: AdviceFacts | None = None
     overfitting: OverfittingFacts | None = None
     curves: LossCurves = LossCurves()
     row_metric: Text

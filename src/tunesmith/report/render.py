@@ -15,8 +15,10 @@ from markupsafe import Markup
 
 from tunesmith.report import wording
 from tunesmith.report.audit import about_parts, data_items
+from tunesmith.report.certainty_chart import certainty_chart
 from tunesmith.report.charts import loss_chart, metric_chart
 from tunesmith.report.facts import CostFacts, MetricFacts, ReportFacts, SliceFacts
+from tunesmith.report.growth_chart import growth_chart
 from tunesmith.report.rows import arrange
 from tunesmith.report.ways_chart import ways_chart
 
@@ -41,6 +43,8 @@ def render(facts: ReportFacts) -> str:
             metric_chart=metric_chart(facts.metrics),
             loss_chart=loss_chart(facts.curves),
             ways_chart=ways_chart(facts.ways),
+            growth_chart=growth_chart(facts.growth),
+            certainty_chart=certainty_chart,
             slice_metrics=list(dict.fromkeys(metric.name for part in facts.slices for metric in part.metrics)),
             slice_cells=_slice_cells,
             few_slice_rows=wording.FEW_SLICE_ROWS,

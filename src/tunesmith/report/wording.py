@@ -5,13 +5,14 @@ Knows nothing of HTML: it returns plain text, which the template escapes.
 
 import math
 
+from tunesmith.report.base import Unit
+from tunesmith.report.chart_facts import CalibrationFacts, CertaintyFacts
 from tunesmith.report.facts import (
     BaselineFacts,
     ForgettingFacts,
     MetricFacts,
     OverfittingFacts,
     ReportFacts,
-    Unit,
 )
 
 FEW_ROWS = 100
@@ -164,6 +165,8 @@ def caveats(facts: ReportFacts) -> list[str]:
         notes.append(f"The test has only {count(facts.test_rows, 'row')}: the intervals are wide.")
     if facts.forgetting is None:
         notes.append("Forgetting was not measured.")
+    if facts.against_forgetting is not None:
+        notes.append(f"{sentence('; '.join(facts.against_forgetting.why))} What may help stands under Forgetting.")
     if facts.overfitting is not None and facts.overfitting.verdict in ("overfitting", "underfit"):
         notes.append(FIT_HEADLINES[facts.overfitting.verdict])
     if facts.audit.tokens is not None and facts.audit.tokens.truncated_rows:
@@ -174,17 +177,32 @@ def caveats(facts: ReportFacts) -> list[str]:
 def forgetting(facts: ForgettingFacts) -> str:
     """The forgetting figure as one sentence."""
     moved = f"from {number(facts.base_loss, 'nats')} to {number(facts.tuned_loss, 'nats')} nats per token"
-    judged = "within" if facts.ok else "over"
+    judged = "the gate sets no limit"
+    if facts.limit is not None:
+        judged = f"{'within' if facts.ok else 'over'} the limit of {number(facts.limit, 'nats')}"
     seen = f"{count(facts.rows, 'row')} of general text ({count(facts.tokens, 'token')})"
-    return (
-        f"On {seen} the loss went {moved}: "
-        f"{change(facts.delta, 'nats')}, {judged} the limit of {number(facts.limit, 'nats')}."
-    )
+    return f"On {seen} the loss went {moved}: {change(facts.delta, 'nats')}, {judged}."
 
 
 def overfitting(facts: OverfittingFacts) -> str:
     """The overfitting judgement as one sentence."""
     return FIT_HEADLINES[facts.verdict]
+
+
+def calibration(facts: CertaintyFacts) -> str:
+    """Whether certainty is earned, in figures of both models."""
+
+    def told(model: CalibrationFacts) -> str:
+        return f"expected calibration error {number(model.ece, 'ratio')}, Brier score {number(model.brier, 'ratio')}"
+
+    base = f"; the base {told(facts.base)}" if facts.base else ""
+    unsure = "; a Brier score of 0.250 is a model that is never sure" if facts.counted == "pair" else ""
+    return f"Tuned {told(facts.tuned)}{base} (0 is best{unsure})."
+
+
+def sentence(text: str) -> str:
+    """A text that begins with a capital and ends in a full stop."""
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
 def rivals(facts: ReportFacts) -> list[tuple[BaselineFacts, MetricFacts | None]]:
