@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ..core import files
-from ..core.errors import ConflictError, ContentError
+from ..core.errors import ConflictError, ContentError, InterruptedRunError
 from ..core.events import Note, Sink
 from ..evaluation.learning_curve import SHARES, Point, forecast
-from .pilot import interruption_told
 from .prepare import Prepared, prepare
 from .recipe import RunSpec
 from .trial import Trial, attempt, drawn_order, measured_on, score_base, with_numbers
@@ -39,11 +39,21 @@ def learning_curve(spec: RunSpec, out: Path, *, sink: Sink, folder: Path | None 
             where="data.train", mend="give more rows",
         )  # fmt: skip
     files.make_folder(out)
-    with interruption_told():
+    with _interruption_told():
         trials = _trials(ready, order, out, sink)
     found = _told(ready, trials, "test" if held is made.test else "validation")
     files.write_json(out / "curve.json", found)
     return found
+
+
+@contextmanager
+def _interruption_told() -> Iterator[None]:
+    """An interruption inside the block says that nothing goes on from here."""
+    try:
+        yield
+    except InterruptedRunError as error:
+        error.mend = "the curve begins anew: run it again with another --out"
+        raise
 
 
 def _trials(ready: Prepared, order: Sequence[int], out: Path, sink: Sink) -> list[Trial]:
