@@ -1,6 +1,6 @@
 """Two made-up tasks whose best way is known: one whose facts change after training, and one that is a form alone.
 
-**Stock.** A warehouse's documents say in which bay each thing is kept, and every week things are moved. Training rows
+**Stock.** A warehouse's documents say in which hall each thing is kept, and every week things are moved. Training rows
 are of the weeks before: questions with that week's passages, and questions alone with the last week's answers. The test
 asks after the next move. A model alone can only say what it has learned; what is right stands in the documents.
 
@@ -20,11 +20,16 @@ from tunesmith.data.contexts import ContextPlan
 from tunesmith.data.load import load
 from tunesmith.pipelines import with_context
 
-LOOKS = ("brass", "cedar", "green", "striped", "folding", "narrow", "heavy", "spare")
-THINGS = ("lantern", "ladder", "kettle", "bucket", "carpet", "basket", "mirror", "bench", "curtain", "trolley",
-          "drum", "crate")  # fmt: skip
-ASKED = ("Which bay holds the {}?", "Where is the {} kept?", "Where do I find the {}?", "Look up the bay of the {}.")
-ASKED_IN_TEST = "In which bay is the {} now?"
+THINGS = (
+    "lantern", "ladder", "kettle", "bucket", "carpet", "basket", "mirror", "bench", "curtain", "wagon", "drum",
+    "saddle", "anchor", "barrel", "candle", "hammer", "shovel", "violin", "pillow", "statue", "clock", "tent",
+    "rope", "bell", "spade", "sofa", "desk", "stove", "lamp", "chest", "flag", "globe", "piano", "razor", "scale",
+    "tray", "umbrella", "vase", "wheel", "net",
+)  # fmt: skip
+PLACES = ("north", "south", "river", "garden", "market", "castle", "forest", "harbor", "summer", "winter", "silver",
+          "golden", "upper", "lower", "white", "green")  # fmt: skip
+ASKED = ("Which hall holds the {}?", "Where is the {} kept?", "Where do I find the {}?", "Look up the hall of the {}.")
+ASKED_IN_TEST = ("In which hall is the {} now?", "Tell me where the {} is kept.")
 
 ROOMS = ("Elm", "Birch", "Harbour", "Gallery", "Attic", "Orchard", "Mill", "Terrace")
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday")
@@ -69,41 +74,45 @@ def _recipe(folder: Path, name: str, training: dict[str, Any], max_tokens: int, 
     return path
 
 
-def _said(bay: int) -> str:
-    return json.dumps({"bay": str(bay)})
+def _said(hall: str) -> str:
+    return json.dumps({"hall": hall})
 
 
-def stock(folder: Path, *, weeks: int = 5, rows: int = 80, seed: int = 1, **training: Any) -> Task:
-    """Facts that change after training: `rows` test questions on the week after the last one of `weeks`."""
+def stock(folder: Path, *, weeks: int = 6, seed: int = 1, **training: Any) -> Task:
+    """Facts that change after training: test questions for each thing, on the week after the last one of `weeks`."""
     draw = random.Random(seed)
-    names = [f"{look} {thing}" for look in LOOKS for thing in THINGS]
     train: list[dict[str, Any]] = []
-    bays: dict[str, int] = {}
+    halls: dict[str, str] = {}
     for week in range(weeks + 1):
-        bays = {name: draw.choice([bay for bay in range(10, 100) if bay != bays.get(name)]) for name in names}
+        halls = {name: draw.choice([hall for hall in PLACES if hall != halls.get(name)]) for name in THINGS}
         documents = folder / f"week-{week}"
-        _stock_list(documents, bays)
+        _stock_list(documents, halls)
         if week < weeks:
-            train += _with_passages(folder, documents, week, {name: (draw.choice(ASKED), bays[name]) for name in names})
+            asked = {name: (draw.choice(ASKED), halls[name]) for name in THINGS}
+            train += _with_passages(folder, documents, week, asked)
         if week == weeks - 1:
-            train += [{"question": text.format(name), "answer": _said(bays[name])} for name in names for text in ASKED]
+            train += _alone(ASKED, halls)
     _write(folder / "train.jsonl", [_chat(row) for row in train])
-    tested = draw.sample(names, rows)
-    _write(folder / "test.jsonl", [_chat({"question": ASKED_IN_TEST.format(name), "answer": _said(bays[name])})
-                                   for name in tested])  # fmt: skip
+    _write(folder / "test.jsonl", [_chat(row) for row in _alone(ASKED_IN_TEST, halls)])
     return Task(_recipe(folder, "stock", training, 16, seed), folder / f"week-{weeks}")
 
 
-def _stock_list(documents: Path, bays: dict[str, int]) -> None:
+def _alone(asked: tuple[str, ...], halls: dict[str, str]) -> list[dict[str, Any]]:
+    return [
+        {"question": text.format(name), "answer": _said(hall)} for name, hall in halls.items() for text in asked
+    ]  # fmt: skip
+
+
+def _stock_list(documents: Path, halls: dict[str, str]) -> None:
     """A file for each thing."""
     documents.mkdir(parents=True)
-    for name, bay in bays.items():
-        (documents / f"{name.replace(' ', '-')}.md").write_text(f"The {name} is kept in bay {bay}.\n", "utf-8")
+    for name, hall in halls.items():
+        (documents / f"{name}.md").write_text(f"The {name} is kept in hall {hall}.\n", "utf-8")
 
 
-def _with_passages(folder: Path, documents: Path, week: int, asked: dict[str, tuple[str, int]]) -> list[dict[str, Any]]:
+def _with_passages(folder: Path, documents: Path, week: int, asked: dict[str, tuple[str, str]]) -> list[dict[str, Any]]:
     """A week's questions with that week's passages, as `tunesmith data with-context` makes them."""
-    rows = [{"question": text.format(name), "answer": _said(bay)} for name, (text, bay) in asked.items()]
+    rows = [{"question": text.format(name), "answer": _said(hall)} for name, (text, hall) in asked.items()]
     made = folder / f"with-context-{week}.jsonl"
     plan = ContextPlan(passages=3, unanswerable=0.0, seed=week)
     with_context.build(_write(folder / f"asked-{week}.jsonl", rows), [documents], made, plan, words=100)

@@ -91,7 +91,7 @@ def test_a_trial_that_fails_is_told_and_does_not_win(
 def test_a_killed_pilot_goes_on_and_trains_nothing_twice(
     base: Path, tmp_path: Path, cli: Callable[..., tiny.Result]
 ) -> None:
-    training = {"epochs": 40, "batch_size": 4, "learning_rate": 0.005, "precision": "fp32", "early_stopping": None}
+    training = {"epochs": 16, "batch_size": 4, "learning_rate": 0.005, "precision": "fp32", "early_stopping": None}
     recipe, out = task(tmp_path, base, training=training), tmp_path / "pilot"
     asked = ("pilot", recipe, "--out", out, "--try", "adapter.r=2,4")
 
@@ -124,7 +124,7 @@ def test_a_killed_pilot_goes_on_and_trains_nothing_twice(
     assert "the candidate 'adapter.r=4' is gone, the candidate 'adapter.r=8' is new" in other.err
     changed = cli(*asked, "--resume", "--set", "training.epochs=3")
     assert changed.code == 6
-    assert "training.epochs (40.0 before, 3.0 now)" in changed.err
+    assert "training.epochs (16.0 before, 3.0 now)" in changed.err
     assert cli(*asked).code == 6
 
 

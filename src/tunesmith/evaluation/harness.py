@@ -33,7 +33,7 @@ from .harness_config import HarnessSpec, Loaded, Outcome
 
 MAX_TOKENS = 256
 """Of an answer, where the task does not say; the harness's own number."""
-_ABSENT = (ConnectionError, FileNotFoundError, OSError)
+_ABSENT = (ConnectionError, FileNotFoundError)
 """What loading a task's data raises where it is neither here nor can be fetched."""
 _NAMES_SHOWN = 400
 
@@ -60,7 +60,7 @@ class Harness:
         asked = _Asked(loaded, progress)
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
         try:
-            with evaluating(loaded.model), torch.inference_mode(), precision.context(loaded.number_type, loaded.model):
+            with evaluating(loaded.model), torch.inference_mode():
                 found = simple_evaluate(
                     model=asked, tasks=self.names, task_manager=self._manager, limit=self._spec.limit,
                     num_fewshot=self._spec.shots, apply_chat_template=self._spec.chat,
@@ -106,7 +106,7 @@ def _outcomes(found: dict[str, Any]) -> list[Outcome]:
             error = figures.get(f"{metric}_stderr,{filtered}")
             made.append(Outcome(
                 task, metric, filtered, float(value), float(error) if isinstance(error, int | float) else None,
-                higher_is_better=bool(found["higher_is_better"].get(task, {}).get(metric, True)),
+                higher_is_better=found["higher_is_better"].get(task, {}).get(metric) is not False,
                 shots=int(found["n-shot"].get(task, 0) or 0), rows=_row_scores(found, task, metric, filtered, value),
                 count=int(found["n-samples"].get(task, {}).get("effective", 0)),
             ))  # fmt: skip
@@ -198,7 +198,8 @@ class _Asked(LM):  # type: ignore[misc]
         done, device = 0, next(self._loaded.model.parameters()).device
         for places in evaluation_batches([row.length for row in rows], EVALUATION_TOKENS):
             batch = TorchBatch.of(collate([rows[i] for i in places], self._loaded.pad_id), device)
-            told = labelled(self._loaded.model, batch.input_ids_BL, batch.attention_mask_BL, batch.loss_weight_BL)
+            with precision.context(self._loaded.number_type, self._loaded.model):
+                told = labelled(self._loaded.model, batch.input_ids_BL, batch.attention_mask_BL, batch.loss_weight_BL)
             losses_N, owner_N = told.losses().double().cpu(), told.owner_N.cpu()
             greedy_N = (told.logits_NV.argmax(-1) == told.tokens_N).cpu()
             sums = torch.zeros(len(places), dtype=torch.float64).index_add_(0, owner_N, losses_N)

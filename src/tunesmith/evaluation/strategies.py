@@ -164,7 +164,7 @@ def _reasons(
         )
     told += _gain(ways, "training", lambda way: way.tuned, resamples, seed)
     retrieval = _gain(ways, "retrieval", lambda way: way.documents, resamples, seed)
-    return told + retrieval + (_outdated(ways) if any("retrieval helps" in text for text in retrieval) else [])
+    return told + retrieval + (_outdated(ways) if any(text.startswith("retrieval helps") for text in retrieval) else [])
 
 
 _MEANT = {

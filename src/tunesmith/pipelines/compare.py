@@ -341,7 +341,7 @@ class _Table:
             cost=None if hour is None else 1000 * said.seconds * hour / 3600,
             set_up=None if hour is None else hour * voice.trained / 3600, set_up_seconds=voice.trained,
             tuned=voice.tuned, documents=isinstance(strategy, WithDocuments), model=voice.model,
-            memory=round(voice.bench.weights_mb(base=voice.as_base), 1),
+            memory=round(voice.bench.weights_mb(base=voice.as_base), 3),
             outdated=self._outdated(said, next(iter(scores.values()))) if voice.tuned else 0,
         )  # fmt: skip
 
