@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 import tiny
+from tunesmith.data import identity
+from tunesmith.data.load import load
+from tunesmith.models.cut import first_layers
 
 
 class Echo(BaseHTTPRequestHandler):
@@ -65,6 +68,39 @@ def test_every_way_that_can_be_had_stands_in_the_table(trained: Path, tmp_path: 
         assert way["cost_per_1000"] > 0
     assert found["recommendation"]["take"] in names
     assert found["recommendation"]["reasons"]
+
+
+def test_a_distilled_model_has_a_row_of_its_own(
+    trained: Path, base: Path, tmp_path: Path, cli: Callable[..., tiny.Result]
+) -> None:
+    student, run, small = tmp_path / "student", tmp_path / "run", tmp_path / "small"
+    first_layers(str(base), 1, student)
+    method = {"type": "distill", "teacher": str(trained)}
+    training = {"max_steps": 2, "batch_size": 4, "learning_rate": 0.001, "precision": "fp32"}
+    recipe = tiny.write_task(tmp_path / "task", student, method=method, adapter={"type": "full"}, training=training)
+    assert cli("train", recipe, "--out", small).code == 0
+    shutil.copytree(trained, run)
+    asked = ("compare", trained / "recipe.lock.yaml", "--run", run, "--distilled", small, "--shots", 0, "--rows", 8,
+             "--price-hour", 3, "--json")  # fmt: skip
+    done = cli(*asked, "--out", tmp_path / "table")
+    assert done.code == 0, done.err
+    prompt, tuned, distilled = json.loads(done.out)["ways"]
+    assert [way["name"] for way in (prompt, tuned, distilled)] == ["prompt", "fine-tuned", "distilled"]
+    assert prompt["model"] == str(base)
+    assert tuned["model"] == f"{base}, LoRA, rank 4, alpha 8"
+    assert distilled["model"].startswith(f"{student}, ")
+    assert distilled["memory_mb"] < prompt["memory_mb"] < tuned["memory_mb"]
+    seconds = [json.loads((folder / "run.json").read_text("utf-8"))["train_seconds"] for folder in (small, run)]
+    assert distilled["set_up_seconds"] == pytest.approx(sum(seconds)), "without its teacher there were none"
+    assert distilled["set_up_cost"] == pytest.approx(3 * sum(seconds) / 3600)
+    assert str(student) in (run / "report.html").read_text("utf-8")
+
+    row = load(tmp_path / "task/test.jsonl").examples[0]
+    with (small / "training-rows.tsv").open("a", encoding="utf-8") as rows:
+        rows.write(f"{identity.digest(row).hex()}\t1\ttrain.jsonl:99\n")
+    leaked = cli(*asked, "--out", tmp_path / "other")
+    assert leaked.code == 3
+    assert "1 of the test rows were among the training rows" in leaked.err
 
 
 def test_what_cannot_be_had_is_absent(trained: Path, tmp_path: Path) -> None:

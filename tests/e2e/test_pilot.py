@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import processes
 import tiny
 from tunesmith.core.errors import ContentError, TunesmithError, UsageError
 from tunesmith.core.events import silent
@@ -74,15 +77,61 @@ def test_a_trial_that_fails_is_told_and_does_not_win(
     candidates = asked_for(lambda more: read_recipe(recipe, list(more)), ["adapter.r=2,4"])
     whole = pilot.attempt
 
-    def broken(prepared, places, base, folder, sink):  # type: ignore[no-untyped-def]
+    def broken(prepared, places, base, folder, sink, **how):  # type: ignore[no-untyped-def]
         if prepared.spec.adapter.r == 2 and folder.name.startswith("01"):
             raise TunesmithError("it burst")
-        return whole(prepared, places, base, folder, sink)
+        return whole(prepared, places, base, folder, sink, **how)
 
     monkeypatch.setattr(pilot, "attempt", broken)
     found = pilot.Pilot(candidates, tmp_path / "out", 60, silent, None).run()
     assert found["winner"]["settings"] == ["adapter.r=4"]
     assert [one["failed"] for one in found["rungs"][0]["trials"]] == [None, "it burst"]
+
+
+def test_a_killed_pilot_goes_on_and_trains_nothing_twice(
+    base: Path, tmp_path: Path, cli: Callable[..., tiny.Result]
+) -> None:
+    training = {"epochs": 16, "batch_size": 4, "learning_rate": 0.005, "precision": "fp32", "early_stopping": None}
+    recipe, out = task(tmp_path, base, training=training), tmp_path / "pilot"
+    asked = ("pilot", recipe, "--out", out, "--try", "adapter.r=2,4")
+
+    def second_has_a_checkpoint() -> bool:
+        return any(out.glob("trials/02-*/checkpoints/step-*"))
+
+    first = processes.start(tmp_path / "log", *asked, "--budget", "90s")
+    assert first.kill(signal.SIGKILL, second_has_a_checkpoint) == -signal.SIGKILL
+    state = json.loads((out / "state.json").read_text("utf-8"))
+    [done] = out.glob("trials/*/trial.json")
+    [begun] = out.glob("trials/02-*")
+    before = [done.stat().st_mtime_ns, (done.parent / "metrics.jsonl").stat().st_mtime_ns]
+    checkpoint = max(int(one.name.partition("-")[2]) for one in begun.glob("checkpoints/step-*"))
+    steps = steps_of(begun)[:checkpoint]
+    assert len(steps) == checkpoint
+
+    found = cli(*asked, "--resume", "--json")
+    assert found.code == 0, found.err
+    assert [done.stat().st_mtime_ns, (done.parent / "metrics.jsonl").stat().st_mtime_ns] == before
+    assert steps_of(begun)[:checkpoint] == steps, "what it had learned was not learned again, each step's time tells"
+    told = json.loads(found.out)
+    assert len(told["rungs"][0]["trials"]) == 2
+    assert told["budget_seconds"] == 90, "that of the beginning"
+    again = json.loads((out / "state.json").read_text("utf-8"))
+    assert again["rungs"][:1] == state["rungs"]
+    assert told["seconds"] >= state["spent"] + 0.1, "what was spent before counts"
+
+    other = cli(*asked[:-1], "adapter.r=2,8", "--resume")
+    assert other.code == 6
+    assert "the candidate 'adapter.r=4' is gone, the candidate 'adapter.r=8' is new" in other.err
+    changed = cli(*asked, "--resume", "--set", "training.epochs=3")
+    assert changed.code == 6
+    assert "training.epochs (16.0 before, 3.0 now)" in changed.err
+    assert cli(*asked).code == 6
+
+
+def steps_of(folder: Path) -> list[str]:
+    """The lines of a trial's steps, with the seconds that each took."""
+    lines = (folder / "metrics.jsonl").read_text("utf-8").splitlines()
+    return [line for line in lines if "learning_rate" in line]
 
 
 @pytest.mark.parametrize("key", ["data.validation=0.1,0.2", "seed=1,2", "evaluation.max_tokens=4,8"])

@@ -56,7 +56,7 @@ def test_the_readme_recipe_is_valid(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
 def test_recipes_are_valid(recipe: Path) -> None:
-    names = ("SNIPS", "CORPUS", "BASE", "START", "BANKING77", "TEACHER", "STUDENT")
+    names = ("SNIPS", "CORPUS", "BASE", "START", "BANKING77", "GSM8K", "E2E", "TEACHER", "STUDENT")
     assert read_recipe(recipe, environment=dict.fromkeys(names, "/data")).name == recipe.stem
 
 

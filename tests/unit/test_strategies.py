@@ -94,8 +94,26 @@ def test_facts_are_for_retrieval() -> None:
     assert any("training helps" in reason for reason in found.reasons)
 
 
+def test_facts_that_changed_are_named_where_learned_answers_are_wrong() -> None:
+    alone = way("fine-tuned", 10, tuned=True)
+    both = way("fine-tuned + retrieval", 90, tuned=True, documents=True)
+    found = recommend([replace(alone, outdated=72), both], **HOW)
+    assert found.take == "fine-tuned + retrieval"
+    assert any("72 of 100 rows" in reason and "facts have changed" in reason for reason in found.reasons)
+    few = recommend([replace(alone, outdated=9), both], **HOW)
+    unsure = recommend([replace(alone, outdated=72), way("retrieval", 12, documents=True)], **HOW)
+    assert not any("facts have changed" in reason for reason in (*few.reasons, *unsure.reasons))
+
+
 def test_of_equals_the_cheaper_one_is_taken() -> None:
     assert recommend([way("a", 50, cost=2.0), way("b", 50, cost=1.0)], **HOW).take == "b"
+
+
+def test_of_equals_without_a_price_the_smaller_model_is_taken() -> None:
+    tuned, small = (
+        replace(way(name, 50, tuned=True), memory=mb) for name, mb in (("tuned", 40.0), ("distilled", 20.0))
+    )
+    assert recommend([tuned, small], **HOW).take == "distilled"
 
 
 def test_the_break_even_is_hand_worked() -> None:

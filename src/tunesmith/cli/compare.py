@@ -19,6 +19,9 @@ def command(
     run: Annotated[
         Path | None, typer.Option("--run", help="The tuned model: a run; trained into --out otherwise.")
     ] = None,
+    distilled: Annotated[
+        Path | None, typer.Option("--distilled", help="A smaller model, too: the run that taught it.")
+    ] = None,
     docs: Annotated[Path | None, typer.Option("--docs", help="Documents for retrieval.", show_default=False)] = None,
     shots: Annotated[int, typer.Option("--shots", min=0, help="Examples in the prompt.")] = 4,
     system: Annotated[
@@ -46,7 +49,7 @@ def command(
     if (endpoint is None) != (model is None):
         raise UsageError("--endpoint and --model belong together", mend="give both, or neither")
     wanted = Wanted(
-        shots=shots, documents=docs, systems=tuple(system or ()), rows=rows,
+        shots=shots, documents=docs, systems=tuple(system or ()), rows=rows, distilled=distilled,
         endpoint=Endpoint(endpoint, model) if endpoint and model else None,
         prices=Prices(price_hour, price_in, price_out),
     )  # fmt: skip
@@ -70,16 +73,20 @@ def _show(found: dict[str, Any]) -> None:
     from . import show
 
     metrics = list(found["ways"][0]["metrics"])
-    columns = ("way", *metrics, "tokens in", "out", "s/answer", "cost/1,000")
+    columns = ("way", *metrics, "tokens in", "out", "s/answer", "MiB", "cost/1,000")
     rows = [
         (
             way["name"], *(_figure(way["metrics"][name]) for name in metrics), f"{way['tokens_in']:.0f}",
             f"{way['tokens_out']:.0f}", f"{way['seconds_per_answer']:.2f}",
+            "-" if way["memory_mb"] is None else f"{way['memory_mb']:.0f}",
             "-" if way["cost_per_1000"] is None else f"{way['cost_per_1000']:.2f}",
         )
         for way in found["ways"]
     ]  # fmt: skip
     show.table(f"{found['rows']} test rows", columns, rows, columns[1:])
+    for model in dict.fromkeys(way["model"] for way in found["ways"]):
+        named = ", ".join(way["name"] for way in found["ways"] if way["model"] == model)
+        screen.print(f"  {model}: {named}", markup=False)
     for way in found["ways"]:
         if (paid := way["break_even"]) and paid["answers"]:
             screen.print(f"  {way['name']} has paid for its training after {paid['answers']:,.0f} answers, "

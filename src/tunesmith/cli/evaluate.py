@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,6 +32,23 @@ def command(
         ),
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Ask the models again, though nothing has changed.")] = False,
+    lm_eval: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--lm-eval",
+            metavar="TASK[,TASK]",
+            help="Tasks of lm-evaluation-harness as well, by name or YAML file; needs the extra lm-eval.",
+        ),
+    ] = None,
+    lm_eval_shots: Annotated[
+        int | None, typer.Option("--lm-eval-shots", min=0, help="Examples before each question of these.")
+    ] = None,
+    lm_eval_limit: Annotated[
+        int | None, typer.Option("--lm-eval-limit", min=1, help="The first rows of each of these alone.")
+    ] = None,
+    lm_eval_chat: Annotated[
+        bool, typer.Option("--lm-eval-chat", help="Their prompts in the base's chat template.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Score base and tuned model on the run's test rows, judge, report. Exit 10 when the gate says no.
@@ -40,7 +58,15 @@ def command(
     from ..core.errors import GateError
     from . import show
 
+    tasks = tuple(task.strip() for text in lm_eval or () for task in text.split(",") if task.strip())
+    if tasks and data is not None:
+        raise UsageError("--lm-eval goes without --data", mend="its tasks have rows of their own: ask for them alone")
+    if not tasks and (lm_eval or lm_eval_shots is not None or lm_eval_limit or lm_eval_chat):
+        raise UsageError("--lm-eval names no task", mend="--lm-eval TASK[,TASK]")
+    ask = _harness(run, tasks, lm_eval_shots, lm_eval_limit, chat=lm_eval_chat) if tasks else None
     evaluation, verdict = _evaluation(run, data, _gate(gate) if gate else None, fresh=fresh)
+    if ask:
+        evaluation["lm_eval"] = ask()
     if json:
         print_json(evaluation)
     else:
@@ -72,6 +98,24 @@ def _evaluation(
 
     with Watch() as watch:
         return journey.evaluate_run(run, sink=watch, data=data, gate=gate, fresh=fresh)
+
+
+def _harness(
+    run: Path, tasks: tuple[str, ...], shots: int | None, limit: int | None, *, chat: bool
+) -> Callable[[], dict[str, Any]]:  # fmt: skip
+    """What asks the tasks; that they can be asked is seen to before anything else is."""
+    from ..evaluation.harness_config import HarnessSpec
+    from ..pipelines.harness import measure
+    from .progress import Watch
+
+    spec = HarnessSpec(tasks=tasks, shots=shots, limit=limit, chat=chat)
+    harness = spec.build()
+
+    def ask() -> dict[str, Any]:
+        with Watch() as watch:
+            return measure(run, spec, harness, sink=watch)
+
+    return ask
 
 
 def _gate(conditions: list[str]) -> GateSpec:

@@ -14,7 +14,6 @@ from .console import print_json
 from .options import Json, RecipeArgument, Settings
 
 _PARTS = {"h": 3600.0, "m": 60.0, "s": 1.0}
-_USUAL_BUDGET = "20m"
 
 
 def command(
@@ -35,23 +34,29 @@ def command(
         Path | None,
         typer.Option("--run", help="With --learning-curve: a finished run of this recipe, whose report shows it."),
     ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the pilot in --out.")] = False,
     settings: Settings = None,
     json: Json = False,
 ) -> None:
     """Try adapters, ranks and rates on a part of the rows, go on with the better ones, write the winning recipe."""
-    if learning_curve and (budget or tries):
-        raise UsageError("--learning-curve takes no --budget and no --try", mend="its trainings follow from the recipe")
+    if learning_curve and (budget or tries or resume):
+        raise UsageError(
+            "--learning-curve takes no --budget, no --try and no --resume", mend="its trainings follow from the recipe"
+        )
     if run and not learning_curve:
         raise UsageError("--run goes with --learning-curve", mend="a pilot's trials are no part of a run's report")
     if learning_curve:
         found = _curve(recipe, out, settings or [], run)
         print_json(found) if json else _show_curve(found, out)
         return
-    found = _pilot(recipe, out, _seconds(budget or _USUAL_BUDGET), tries or [], settings or [])
+    seconds = _seconds(budget) if budget else None
+    found = _pilot(recipe, out, seconds, tries or [], settings or [], resume=resume)
     print_json(found) if json else _show_pilot(found)
 
 
-def _pilot(recipe: Path, out: Path, budget: float, tries: list[str], settings: list[str]) -> dict[str, Any]:
+def _pilot(
+    recipe: Path, out: Path, budget: float | None, tries: list[str], settings: list[str], *, resume: bool
+) -> dict[str, Any]:  # fmt: skip
     from ..pipelines.candidates import asked_for, usual
     from ..pipelines.pilot import Pilot
     from ..pipelines.read_recipe import read_recipe
@@ -62,7 +67,7 @@ def _pilot(recipe: Path, out: Path, budget: float, tries: list[str], settings: l
 
     candidates = asked_for(read, tries) if tries else usual(read)
     with Watch() as watch:
-        return Pilot(candidates, out, budget, watch, recipe.parent).run()
+        return Pilot(candidates, out, budget, watch, recipe.parent, resume=resume).run()
 
 
 def _curve(recipe: Path, out: Path, settings: list[str], run: Path | None) -> dict[str, Any]:

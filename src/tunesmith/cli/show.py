@@ -234,6 +234,8 @@ def evaluation(facts: dict[str, Any]) -> None:
                   f"{planted['tuned']['largest_bits']:.1f} of {planted['most_bits']:.0f} (base "
                   f"{planted['base']['mean_bits']:.1f}; 1.4 is chance)")  # fmt: skip
     out.print(f"  overfitting: {overfitting['verdict'].replace('_', ' ')}. {escape(overfitting['explanation'])}\n")
+    if harness := facts.get("lm_eval"):
+        _harness(harness)
     passed = facts["verdict"] == "pass"
     out.print("[bold green]verdict: pass[/]" if passed else "[bold red]verdict: fail[/]")
     for reason in facts["reasons"]:
@@ -251,6 +253,18 @@ def _against_forgetting(advice: dict[str, Any] | None) -> None:
         out.print(f"  - {escape(remedy['words'])}")
         for line in remedy["lines"].splitlines():
             out.print(f"      {escape(line)}")
+
+
+def _harness(facts: dict[str, Any]) -> None:
+    """Tasks of lm-evaluation-harness, with its own standard errors."""
+    columns = ("task", "metric", "rows", "base", "tuned", "difference", "95 % interval")
+    rows = [
+        (one["task"], one["metric"] if one["filter"] == "none" else f"{one['metric']}, {one['filter']}", one["rows"],
+         f"{one['base']:.3f}", f"{one['tuned']:.3f}", f"{one['delta']:+.3f}",
+         "-" if one["ci95"] is None else f"{one['ci95'][0]:+.3f} to {one['ci95'][1]:+.3f}")
+        for one in facts["figures"]
+    ]  # fmt: skip
+    table(f"lm-evaluation-harness {facts['version']}", columns, rows, columns[2:])
 
 
 def _memorised(facts: dict[str, Any]) -> str:

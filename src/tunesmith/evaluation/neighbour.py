@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from ..core.messages import Example
@@ -75,6 +76,19 @@ def copied_answers(train: Sequence[Example], test: Sequence[Example]) -> list[st
     """For each test row the answer of the nearest training row."""
     neighbours = Neighbours(train)
     return [neighbours.rows[nearest[0].place].answer() for nearest in neighbours.of(test)]
+
+
+def recalled(
+    train: Sequence[Example], test: Sequence[Example], said: Sequence[str], among: int = 3
+) -> NDArray[np.bool_]:
+    """Whether each answer is, word for word, that of one of the `among` nearest training rows: what a model has learned
+    of such questions."""
+    neighbours = Neighbours(train)
+    own = [
+        {neighbours.rows[one.place].answer().strip() for one in nearest if one.similarity >= NEAR}
+        for nearest in neighbours.of(test, among)
+    ]
+    return np.array([text.strip() in answers for text, answers in zip(said, own, strict=True)], dtype=np.bool_)
 
 
 def _prompt_text(example: Example) -> str:

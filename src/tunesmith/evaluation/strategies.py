@@ -20,6 +20,10 @@ Fits = Callable[[Sequence[Message]], bool]
 """Whether a conversation leaves the model room for its answer."""
 
 
+OUTDATED = 0.1
+"""The share of the test rows from which learned answers that are wrong are told."""
+
+
 class Strategy(Protocol):
     """A way to ask."""
 
@@ -92,7 +96,7 @@ def _pair(row: Example) -> tuple[Message, Message]:
 @dataclass(frozen=True)
 class Way:
     """How one way did. Tokens are means an answer; `cost` is money for 1,000 answers and `set_up` once, None where no
-    price is known."""
+    price is known; `memory` in MiB is of the model's weights as they are held, None behind an endpoint."""
 
     name: str
     scores: dict[str, Scored]
@@ -104,6 +108,11 @@ class Way:
     set_up_seconds: float = 0.0
     tuned: bool = False
     documents: bool = False
+    model: str = ""
+    """Base and adapter in words, or the endpoint's model."""
+    memory: float | None = None
+    outdated: int = 0
+    """Wrong answers that are those of training rows which ask nearly the same."""
 
     @property
     def first(self) -> Scored:
@@ -129,13 +138,18 @@ def gap(a: Way, b: Way, *, resamples: int, seed: int) -> Interval:
 
 def recommend(ways: Sequence[Way], *, resamples: int, seed: int) -> Recommendation:
     """What the table says, never more surely than its intervals. Higher scores are better. Where costs are unknown
-    fewer tokens count as cheaper; what needs no training is taken before what does, where neither is better."""
+    fewer tokens count as cheaper, then the smaller model; what needs no training is taken before what does, where
+    neither is better."""
     top = max(ways, key=lambda way: way.first.value)
     gaps = {way.name: gap(top, way, resamples=resamples, seed=seed) for way in ways if way is not top}
     alike = [way for way in ways if way is not top and gaps[way.name].holds_zero]
-    take = min([top, *alike], key=lambda way: (way.tuned, way.cost if way.cost is not None else way.tokens_in))
+    take = min([top, *alike], key=_expense)
     reasons = _reasons(ways, top, take, gaps, resamples, seed)
     return Recommendation(top.name, take.name, tuple(way.name for way in alike), tuple(reasons))
+
+
+def _expense(way: Way) -> tuple[bool, float, float]:
+    return way.tuned, way.cost if way.cost is not None else way.tokens_in, way.memory or 0.0
 
 
 def _reasons(
@@ -149,8 +163,8 @@ def _reasons(
             "less"
         )
     told += _gain(ways, "training", lambda way: way.tuned, resamples, seed)
-    told += _gain(ways, "retrieval", lambda way: way.documents, resamples, seed)
-    return told
+    retrieval = _gain(ways, "retrieval", lambda way: way.documents, resamples, seed)
+    return told + retrieval + (_outdated(ways) if any(text.startswith("retrieval helps") for text in retrieval) else [])
 
 
 _MEANT = {
@@ -172,6 +186,17 @@ def _gain(ways: Sequence[Way], what: str, has: Callable[[Way], bool], resamples:
     if found.low > 0:
         return [f"{what} helps ({one.name} against {other.name}: at least {found.low:+.3f}): {_MEANT[what]}"]
     return [f"{what} harms here ({one.name} against {other.name}: at most {found.high:+.3f})"]
+
+
+def _outdated(ways: Sequence[Way]) -> list[str]:
+    """That what was learned is right no more, where that is seen."""
+    alone = max((way for way in ways if way.tuned and not way.documents), key=lambda way: way.outdated, default=None)
+    if alone is None or alone.outdated < OUTDATED * len(alone.first.rows):
+        return []
+    return [
+        f"{alone.name} gives {alone.outdated} of {len(alone.first.rows)} rows what training rows answer to nearly the "
+        "same question, and it is wrong: facts have changed since they were learned, so keep them in documents"
+    ]
 
 
 def break_even(dear: Way, cheap: Way) -> float | None:

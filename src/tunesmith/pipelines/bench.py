@@ -51,10 +51,19 @@ class Bench:
         with self.adapter.disabled():
             yield
 
+    def weights_mb(self, *, base: bool) -> float:
+        """MiB of the weights as they are held; of the `base` without what its adapter adds."""
+        held = sum(map(_bytes, [*self.model.parameters(), *self.model.buffers()]))
+        return (held - (sum(map(_bytes, self.adapter.parameters().values())) if base else 0)) / 2**20
+
     @property
     def pad_id(self) -> int:
         """The padding token."""
         return int(self.tokenizer.pad_token_id)
+
+
+def _bytes(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
 
 
 def build(spec: RunSpec, base: Base, tokenizer: Any) -> Bench:

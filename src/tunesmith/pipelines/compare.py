@@ -14,15 +14,18 @@ import numpy as np
 from ..core.errors import ContentError
 from ..core.events import Note, Progress, Sink
 from ..core.messages import Example, Message, spoken
+from ..data import identity
 from ..data.rows import pick
 from ..data.tokenize import encode_prompt
 from ..evaluation.memorisation import drawn
 from ..evaluation.metrics import Metric
-from ..evaluation.metrics.over_rows import lower_is_better, scored
+from ..evaluation.metrics.over_rows import Scored, lower_is_better, scored
+from ..evaluation.neighbour import recalled
 from ..evaluation.stats import bootstrap
 from ..evaluation.strategies import Fits, Plain, Shots, Strategy, Way, break_even, recommend, under
 from ..inference.backends.remote import Endpoint, Question, Remote
 from ..inference.generate import Sampling, generate
+from ..methods.distill.config import DistillSpec
 from ..retrieval.chunks import WORDS
 from ..retrieval.context import Context
 from ..retrieval.extract import Extractor
@@ -30,7 +33,7 @@ from ..retrieval.index import Index
 from ..retrieval.update import updated
 from ..retrieval.walk import walk
 from . import bench as benches
-from . import journey, report_facts, report_ways
+from . import journey, report_facts, report_ways, trained_rows
 from .bench import Bench
 from .prepare import Prepared, prepare
 from .recipe import RunSpec
@@ -59,6 +62,8 @@ class Wanted:
     systems: tuple[str, ...] = ()
     """System messages to choose among."""
     endpoint: Endpoint | None = None
+    distilled: Path | None = None
+    """The run of a smaller model that was taught this task."""
     rows: int = 100
     prices: Prices = Prices()
 
@@ -81,6 +86,22 @@ class WithDocuments:
             if fits(made):
                 return made
         return under(row.prompt(), self._system)
+
+
+@dataclass(frozen=True)
+class _Voice:
+    """A model that answers on this machine. `model`: base and adapter in words; `trained`: seconds of training."""
+
+    bench: Bench
+    model: str
+    trained: float = 0.0
+    tuned: bool = False
+    as_base: bool = False
+    """Whether its adapter is switched off."""
+
+    def speaking(self) -> AbstractContextManager[None]:
+        """Inside the block the bench answers as this model."""
+        return self.bench.as_base() if self.as_base else nullcontext()
 
 
 @dataclass(frozen=True)
@@ -132,7 +153,7 @@ def _told(way: Way, by_cost: Sequence[Way], how: dict[str, Any]) -> dict[str, An
     return {
         "name": way.name, "metrics": figures, "tokens_in": way.tokens_in, "tokens_out": way.tokens_out,
         "seconds_per_answer": way.seconds, "cost_per_1000": way.cost, "set_up_cost": way.set_up,
-        "set_up_seconds": way.set_up_seconds,
+        "set_up_seconds": way.set_up_seconds, "model": way.model, "memory_mb": way.memory,
         "break_even": {"against": dearer[0].name, "answers": break_even(way, dearer[0])} if dearer else None,
     }  # fmt: skip
 
@@ -147,10 +168,55 @@ def compare(
     prepared = prepare(opened.recipe(), date=opened.date(), sink=sink, trains=False)
     prepared.require_clean()
     rows = _rows(prepared, wanted.rows)
-    bench = benches.open_run(opened)
-    separate = None if prepared.spec.adapter.keeps_base else benches.open_base(opened, prepared.spec)
-    table = _Table(prepared, rows, wanted, opened, bench, separate, sink)
-    return Compared(prepared, rows, tuple(table.ways()), opened)
+    smaller = None
+    if wanted.distilled:  # refused before the others are measured, opened when its turn has come
+        smaller = RunDir.open(wanted.distilled)
+        _require_answers(smaller, rows)
+    table = _Table(prepared, rows, wanted, _own(opened, prepared.spec), sink)
+    ways = [*table.ways()]
+    if smaller:
+        ways.append(table.distilled(_tuned(smaller, smaller.recipe())))
+    return Compared(prepared, rows, tuple(ways), opened)
+
+
+def _own(run: RunDir, spec: RunSpec) -> tuple[_Voice, _Voice]:
+    """The base and the tuned model of a run; one bench where an adapter can be switched off."""
+    tuned = _tuned(run, spec)
+    keeps = spec.adapter.keeps_base
+    bench = tuned.bench if keeps else benches.open_base(run, spec)
+    return _Voice(bench, bench.base.name, as_base=keeps), tuned
+
+
+def _tuned(run: RunDir, spec: RunSpec) -> _Voice:
+    bench = benches.open_run(run)
+    return _Voice(bench, f"{bench.base.name}, {spec.adapter.told()}", _trained(run, spec), tuned=True)
+
+
+def _trained(run: RunDir, spec: RunSpec) -> float:
+    """Seconds of a run's training, and of its teacher's where that is a run: without it there were no student."""
+    own = float(run.read_json("run.json").get("train_seconds", 0.0))
+    teacher = spec.method.teacher if isinstance(spec.method, DistillSpec) else None
+    if not isinstance(teacher, str) or not (Path(teacher) / "run.json").is_file():
+        return own
+    taught = RunDir.open(Path(teacher))
+    return own + _trained(taught, taught.recipe())
+
+
+def _require_answers(run: RunDir, rows: Sequence[Example]) -> None:
+    """ContentError for a run whose model writes no answers, or has been trained on a test row."""
+    spec = run.recipe()
+    if spec.method.head:
+        raise ContentError(
+            f"the model of {run.path} writes no answers: it is {spec.method.wording()}", where="--distilled",
+            mend="name the run of a model that answers",
+        )  # fmt: skip
+    known = trained_rows.seen(run)
+    found = [row.origin for row in rows if identity.digest(row).hex() in known]
+    if found:
+        raise ContentError(
+            f"{len(found)} of the test rows were among the training rows of {run.path}", where=found[0],
+            mend="train it without them, or compare on other rows (data.test of the recipe)",
+        )  # fmt: skip
 
 
 def _rows(prepared: Prepared, most: int) -> Sequence[Example]:
@@ -172,11 +238,10 @@ class _Table:
     """Measures the ways one after the other on one loaded base."""
 
     def __init__(
-        self, prepared: Prepared, rows: Sequence[Example], wanted: Wanted, run: RunDir, bench: Bench,
-        separate: Bench | None, sink: Sink,
+        self, prepared: Prepared, rows: Sequence[Example], wanted: Wanted, own: tuple[_Voice, _Voice], sink: Sink
     ):  # fmt: skip
-        self._prepared, self._rows, self._wanted, self._run = prepared, rows, wanted, run
-        self._bench, self._separate, self._sink = bench, separate, sink
+        self._prepared, self._rows, self._wanted, self._sink = prepared, rows, wanted, sink
+        self._base, self._tuned = own
         self._longest = int(prepared.spec.evaluation.max_tokens)
         self._system = self._chosen() if wanted.systems else None
 
@@ -184,15 +249,18 @@ class _Table:
         """Each as it is measured."""
         asking = self._strategies()
         for strategy in asking:
-            yield self._way(strategy, strategy.name, self._local(strategy, tuned=False), tuned=False)
+            yield self._answered(strategy, strategy.name, self._base)
         for strategy in asking:
             if not isinstance(strategy, Shots):  # examples in the prompt of a model that has learned from them
                 name = "fine-tuned" if isinstance(strategy, Plain) else f"fine-tuned + {strategy.name}"
-                yield self._way(strategy, name, self._local(strategy, tuned=True), tuned=True)
+                yield self._answered(strategy, name, self._tuned)
         if self._wanted.endpoint:
             for strategy in asking:
-                name = f"{self._wanted.endpoint.model}, {strategy.name}"
-                yield self._way(strategy, name, self._remote(strategy, self._wanted.endpoint), tuned=False, remote=True)
+                yield self._asked(strategy, self._wanted.endpoint)
+
+    def distilled(self, voice: _Voice) -> Way:
+        """The smaller model, which is asked as the tuned one is."""
+        return self._answered(Plain(system=self._system), "distilled", voice)
 
     def _strategies(self) -> list[Strategy]:
         train, wanted, seed = self._prepared.train.examples, self._wanted, self._prepared.spec.seed
@@ -216,20 +284,19 @@ class _Table:
         rows, metric = list(pick(held, places)), self._prepared.metrics[0]
         tried: dict[str | None, float] = {}
         for system in (None, *self._wanted.systems):
-            said = self._local(Plain(system=system), tuned=False, rows=rows)
+            said = self._local(Plain(system=system), self._base, rows)
             tried[system] = scored(metric, said.texts, rows).value
         best = max(tried, key=lambda system: tried[system])
         self._sink(Note("of the prompts given, " + ("none does better" if best is None else f"the best is: {best}")))
         return best
 
-    def _local(self, strategy: Strategy, *, tuned: bool, rows: Sequence[Example] | None = None) -> _Said:
-        rows = self._rows if rows is None else rows
-        bench, mode = self._voice(tuned)
+    def _local(self, strategy: Strategy, voice: _Voice, rows: Sequence[Example]) -> _Said:
+        bench = voice.bench
         prompts = [
             encode_prompt(bench.tokenizer, strategy.messages(row, self._room(bench, row)), row.tools) for row in rows
         ]
         begin = time.monotonic()
-        with mode:
+        with voice.speaking():
             answers = generate(
                 bench.model, prompts, Sampling(max_tokens=self._longest), pad_id=bench.pad_id,
                 stop_ids=bench.stop_ids, context=bench.context,
@@ -239,11 +306,6 @@ class _Table:
         texts = [spoken(bench.tokenizer.decode(a.token_ids, skip_special_tokens=True)).strip() for a in answers]
         asked, said = (_mean_length(parts) for parts in (prompts, [answer.token_ids for answer in answers]))
         return _Said(texts, asked, said, seconds)
-
-    def _voice(self, tuned: bool) -> tuple[Bench, AbstractContextManager[None]]:
-        if tuned:
-            return self._bench, nullcontext()
-        return (self._separate, nullcontext()) if self._separate else (self._bench, self._bench.as_base())
 
     def _room(self, bench: Bench, row: Example) -> Fits:
         """Whether a conversation leaves room for the longest answer."""
@@ -264,31 +326,44 @@ class _Table:
         with Remote(endpoint) as remote:
             for number, said in remote.answers(questions, Sampling(max_tokens=self._longest)):
                 texts[number] = spoken(said.text).strip()
-        tokenizer = self._bench.tokenizer
+        tokenizer = self._base.bench.tokenizer
         sizes_in = [len(encode_prompt(tokenizer, m, row.tools)) for m, row in zip(asked, self._rows, strict=True)]
         sizes_out = [len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
         seconds = (time.monotonic() - begin) / len(self._rows)
         return _Said(texts, float(np.mean(sizes_in)), float(np.mean(sizes_out)), seconds)
 
-    def _way(self, strategy: Strategy, name: str, said: _Said, *, tuned: bool, remote: bool = False) -> Way:
-        metrics: Sequence[Metric] = self._prepared.metrics
-        trained = float(self._run.read_json("run.json").get("train_seconds", 0.0)) if tuned else 0.0
-        hour = self._wanted.prices.hour
+    def _answered(self, strategy: Strategy, name: str, voice: _Voice) -> Way:
+        """The test rows, answered on this machine."""
+        said, hour = self._local(strategy, voice, self._rows), self._wanted.prices.hour
+        scores = self._scores(said)
         return Way(
-            name, {metric.name: scored(metric, said.texts, self._rows) for metric in metrics},
-            said.tokens_in, said.tokens_out, said.seconds,
-            cost=self._cost(said, remote), set_up=None if hour is None else hour * trained / 3600,
-            set_up_seconds=trained, tuned=tuned, documents=isinstance(strategy, WithDocuments),
+            name, scores, said.tokens_in, said.tokens_out, said.seconds,
+            cost=None if hour is None else 1000 * said.seconds * hour / 3600,
+            set_up=None if hour is None else hour * voice.trained / 3600, set_up_seconds=voice.trained,
+            tuned=voice.tuned, documents=isinstance(strategy, WithDocuments), model=voice.model,
+            memory=round(voice.bench.weights_mb(base=voice.as_base), 3),
+            outdated=self._outdated(said, next(iter(scores.values()))) if voice.tuned else 0,
         )  # fmt: skip
 
-    def _cost(self, said: _Said, remote: bool) -> float | None:
-        """Money for 1,000 answers."""
-        prices = self._wanted.prices
-        if not remote:
-            return None if prices.hour is None else 1000 * said.seconds * prices.hour / 3600
-        if prices.tokens_in is None or prices.tokens_out is None:
-            return None
-        return (said.tokens_in * prices.tokens_in + said.tokens_out * prices.tokens_out) / 1000
+    def _outdated(self, said: _Said, first: Scored) -> int:
+        learned = recalled(self._prepared.train.conversations, self._rows, said.texts)
+        return int((learned & (first.rows < 1)).sum())
+
+    def _asked(self, strategy: Strategy, endpoint: Endpoint) -> Way:
+        """The test rows, answered by the endpoint."""
+        said, prices = self._remote(strategy, endpoint), self._wanted.prices
+        cost = None
+        if prices.tokens_in is not None and prices.tokens_out is not None:
+            cost = (said.tokens_in * prices.tokens_in + said.tokens_out * prices.tokens_out) / 1000
+        return Way(
+            f"{endpoint.model}, {strategy.name}", self._scores(said), said.tokens_in, said.tokens_out, said.seconds,
+            cost=cost, set_up=None if prices.hour is None else 0.0, documents=isinstance(strategy, WithDocuments),
+            model=endpoint.model,
+        )  # fmt: skip
+
+    def _scores(self, said: _Said) -> dict[str, Scored]:
+        metrics: Sequence[Metric] = self._prepared.metrics
+        return {metric.name: scored(metric, said.texts, self._rows) for metric in metrics}
 
 
 def _mean_length(parts: Sequence[Sequence[int]]) -> float:

@@ -17,6 +17,7 @@ from ..models.refs import bundled_names
 from . import machine
 
 EXTRAS = {
+    "lm-eval": (("lm_eval",), "tasks of lm-evaluation-harness (tunesmith evaluate --lm-eval)"),
     "pii": (("presidio_analyzer",), "names and places as personal data (with a spaCy model)"),
     "dev": (("pytest", "mypy", "ruff", "peft"), "tests, linters, parity with PEFT"),
 }

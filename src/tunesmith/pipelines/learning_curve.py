@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ..core import files
-from ..core.errors import ConflictError, ContentError
+from ..core.errors import ConflictError, ContentError, InterruptedRunError
 from ..core.events import Note, Sink
 from ..evaluation.learning_curve import SHARES, Point, forecast
 from . import report_growth
-from .pilot import interruption_told
 from .prepare import Prepared, prepare
 from .recipe import RunSpec
 from .rundir import RunDir
@@ -48,7 +48,7 @@ def learning_curve(
             where="data.train", mend="give more rows",
         )  # fmt: skip
     files.make_folder(out)
-    with interruption_told():
+    with _interruption_told():
         trials = _trials(ready, order, out, sink)
     found = _told(ready, trials, "test" if held is made.test else "validation") | {"of": of}
     files.write_json(out / "curve.json", found)
@@ -62,6 +62,16 @@ def _of(ready: Prepared) -> dict[str, str]:
     return {
         "recipe": ready.spec.training_fingerprint(), "data": ready.data_fingerprint, "base": ready.base.fingerprint()
     }  # fmt: skip
+
+
+@contextmanager
+def _interruption_told() -> Iterator[None]:
+    """An interruption inside the block says that nothing goes on from here."""
+    try:
+        yield
+    except InterruptedRunError as error:
+        error.mend = "the curve begins anew: run it again with another --out"
+        raise
 
 
 def _trials(ready: Prepared, order: Sequence[int], out: Path, sink: Sink) -> list[Trial]:

@@ -28,7 +28,34 @@ def tables(evaluation: dict[str, Any]) -> list[TableFacts]:
         found.append(_canaries(planted))
     if safety := evaluation.get("safety"):
         found.append(_safety(safety))
+    if harness := evaluation.get("lm_eval"):
+        found.append(_harness(harness))
     return found
+
+
+def _harness(harness: dict[str, Any]) -> TableFacts:
+    rows = [
+        (one["task"], one["metric"] if one["filter"] == "none" else f"{one['metric']}, {one['filter']}",
+         f"{one['shots']}", f"{one['rows']:,}", *(_with_error(one, side) for side in ("base", "tuned")),
+         "-" if one["ci95"] is None else f"{one['ci95'][0]:+.3f} to {one['ci95'][1]:+.3f}",
+         "higher" if one["higher_is_better"] else "lower")
+        for one in harness["figures"]
+    ]  # fmt: skip
+    how = "in the base's chat template" if harness["chat"] else "as plain texts"
+    some = f" The first {harness['limit']} rows of each." if harness["limit"] else ""
+    return TableFacts(
+        title="Tasks of lm-evaluation-harness",
+        note=f"Version {harness['version']}, prompts {how}.{some} Its own figures and standard errors; the difference "
+        "has an interval where a figure is the mean of its rows.",
+        over="the tasks' own rows",
+        columns=("Task", "Metric", "Shots", "Rows", "Base", "Tuned", "Difference, 95 %", "Better"),
+        rows=rows,
+    )
+
+
+def _with_error(one: dict[str, Any], side: str) -> str:
+    error = one[f"{side}_stderr"]
+    return f"{one[side]:.3f}" if error is None else f"{one[side]:.3f} (± {error:.3f})"
 
 
 def _contamination(seen: dict[str, Any]) -> TableFacts:

@@ -31,5 +31,6 @@ def _way(way: dict[str, Any], metric: str) -> WayFacts:
     return WayFacts(
         name=way["name"], value=figure["value"], ci95=tuple(figure["ci95"]), tokens_in=way["tokens_in"],
         tokens_out=way["tokens_out"], seconds=way["seconds_per_answer"], cost=way["cost_per_1000"],
-        set_up_seconds=way["set_up_seconds"], break_even=even,
+        set_up_seconds=way["set_up_seconds"], break_even=even, model=way.get("model", ""),
+        memory_mb=way.get("memory_mb"),
     )  # fmt: skip

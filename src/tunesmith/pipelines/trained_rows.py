@@ -12,6 +12,7 @@ from typing import Any
 
 from ..data import identity
 from ..data.identity import Digests
+from .rundir import RunDir
 
 FILE = "training-rows.tsv"
 _HEAD = "digest\ttimes\trow\n"
@@ -40,3 +41,12 @@ class TrainedRows:
                 yield "".join(told).encode("utf-8", "surrogateescape")
                 told.clear()
         yield "".join(told).encode("utf-8", "surrogateescape")
+
+
+def seen(run: RunDir) -> set[str]:
+    """The digests in hex of the rows that a run was trained on; empty of runs that kept none."""
+    file = run.path / FILE
+    if not file.is_file():
+        return set()
+    with file.open("r", encoding="utf-8", errors="surrogateescape") as lines:
+        return {line.partition("\t")[0] for line in lines}

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from ..engine.steps import Steps
 from ..evaluation.compare import Comparison, compare
 from ..methods.sft.config import SftSpec
 from . import bench as benches
+from . import kept_scores
 from .prepare import Prepared, Rows
 from .recipe import RunSpec
 from .rundir import RunDir
@@ -25,6 +27,8 @@ from .train import train
 
 REHEARSED = 64
 """Texts that a trial rehearses at most."""
+FILE = "trial.json"
+"""In a trial's folder: what came of it."""
 VALIDATIONS = 3
 """In a trial; the best of these is what is kept."""
 
@@ -86,27 +90,55 @@ def drawn_order(prepared: Prepared) -> list[int]:
     return order
 
 
-def attempt(prepared: Prepared, places: Sequence[int], base: Score, folder: Path, sink: Sink) -> Trial:
-    """Train on the training rows at `places` and score on the held-out rows. Of its folder the curves are kept."""
+def attempt(
+    prepared: Prepared, places: Sequence[int], base: Score, folder: Path, sink: Sink, *, resume: bool = False,
+    earlier: float = 0.0,
+) -> Trial:  # fmt: skip
+    """Train on the training rows at `places` and score on the held-out rows. Of its folder the curves are kept, and
+    what came of it.
+
+    With `resume` a trial that is finished there is taken as it is, and one that was stopped goes on from its newest
+    checkpoint; `earlier` are the seconds that it has had already.
+    """
+    if resume and (known := _finished(prepared, base, folder)):
+        return known
     begun = time.monotonic()
     memory.start_over()
     part = _part(prepared, sorted(places))
     files.make_folder(folder)
     run = RunDir(folder)
-    run.update(status="trial", date=clock.today(), rows=len(places))
+    goes_on = resume and (folder / "run.json").is_file()
+    run.update(status="trial", date=run.date() if goes_on else clock.today(), rows=len(places))
     run.write_recipe(part.spec)
     watched = _only_progress(sink)
     bench = benches.build(part.spec, part.base, part.tokenizer)
-    outcome, bench = train(part, bench, run, resume=False, sink=watched)
+    outcome, bench = train(part, bench, run, resume=goes_on, sink=watched)
     tuned = score(bench, part, watched)
+    figures = {
+        "rows": len(places), "steps": outcome.progress.step, "train_seconds": outcome.progress.seconds,
+        "seconds": earlier + time.monotonic() - begun, "memory": memory.peak_since_mb(),
+        "trained_parameters": int(run.read_json("run.json")["trained_parameters"]),
+    }  # fmt: skip
+    run.write_json(FILE, figures | {"score": kept_scores.as_json(tuned)})
     for name in ("checkpoints", bench.adapter.folder_name):
         files.discard(folder / name)
-    trained = int(run.read_json("run.json")["trained_parameters"])
+    return _made(prepared, base, tuned, figures)
+
+
+def _finished(prepared: Prepared, base: Score, folder: Path) -> Trial | None:
+    """What came of a trial; None where it is not finished."""
+    if not (folder / FILE).is_file():
+        return None
+    found = RunDir(folder).read_json(FILE)
+    tuned = kept_scores.read(found.pop("score"))
+    for name in ("checkpoints", "adapter", "model"):  # a kill may have come before they were removed
+        files.discard(folder / name)
+    return _made(prepared, base, tuned, found)
+
+
+def _made(prepared: Prepared, base: Score, tuned: Score, figures: dict[str, Any]) -> Trial:
     forgetting = tuned.general.loss - base.general.loss if base.general and tuned.general else None
-    return Trial(
-        len(places), outcome.progress.step, compared(part, base, tuned), forgetting, outcome.progress.seconds,
-        time.monotonic() - begun, memory.peak_since_mb(), trained,
-    )  # fmt: skip
+    return Trial(comparison=compared(prepared, base, tuned), forgetting=forgetting, **figures)
 
 
 def compared(prepared: Prepared, base: Score, tuned: Score) -> Comparison:

@@ -128,6 +128,10 @@ class WayFacts(Facts):
     seconds: float = Field(ge=0)
     cost: float | None = None
     set_up_seconds: float = Field(default=0.0, ge=0)
+    model: Text = ""
+    """Base and adapter, or the endpoint's model."""
+    memory_mb: float | None = None
+    """MiB of the model's weights; None behind an endpoint."""
     break_even: Text = ""
     """After how many answers it has paid for itself, in words."""
 
