@@ -72,7 +72,8 @@ class Leases:
         with self._store.reading() as connection:
             now = self._store.now(connection)
             lost = or_(jobs.c.lease_until < now, jobs.c.worker_id.in_(sorted(dead)))
-            found = connection.execute(select(jobs.c.id).where(lost)).scalars().all()
+            leased = jobs.c.lease_until > 0  # by which the index finds them: all others are the whole history
+            found = connection.execute(select(jobs.c.id).where(leased, lost)).scalars().all()
         return sum(self._take_away(job_id, dead) for job_id in found)
 
     def _take_away(self, job_id: str, dead: Collection[str]) -> bool:

@@ -258,6 +258,9 @@ turns = Table(
 locks = Table("locks", metadata, Column("name", String(20), primary_key=True))
 """Rows to hold while one writes what only one may: `claim`, `audit`. SQLite has one writer anyway."""
 
+identity = Table("identity", metadata, Column("id", String(32), primary_key=True))
+"""One row: a random id of this database. The folder that its blobs lie in is marked with it (see `orphans`)."""
+
 audit = Table(
     "audit", metadata,
     Column("number", BigInteger, primary_key=True, autoincrement=False),
