@@ -18,7 +18,7 @@ from tunesmith.server.hosts import Hosts
 from tunesmith.server.listen import Place, bound, only_server
 from tunesmith.server.multipart import Form
 from tunesmith.server.rates import Rates
-from tunesmith.server.routes import tunesmith
+from tunesmith.server.routes import keys, tunesmith
 
 # hosts
 
@@ -167,8 +167,9 @@ def test_the_page_s_settings_are_settings(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_the_page_tells_every_call_of_our_own() -> None:
-    told = set(re.findall(r"`(?:GET|POST) (/v1/tunesmith/[^`?]+)", PAGE))
-    ours = {route.path_format.replace("{job_id}", "ID") for route in tunesmith.routes.routes}
+    told = set(re.findall(r"`(?:GET|POST|DELETE) (/v1/tunesmith/[^`?]+)", PAGE))
+    every = [*tunesmith.routes.routes, *keys.routes.routes]
+    ours = {re.sub(r"{\w+}", "ID", route.path_format) for route in every}
     assert told == ours
 
 
