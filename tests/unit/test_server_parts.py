@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tunesmith.cli import serve
 from tunesmith.core.errors import ConflictError, ContentError, MissingError, NotAllowedError, UsageError
 from tunesmith.server import settings as server_settings
 from tunesmith.server.errors import ApiError
@@ -19,6 +20,7 @@ from tunesmith.server.listen import Place, bound, only_server
 from tunesmith.server.multipart import Form
 from tunesmith.server.rates import Rates
 from tunesmith.server.routes import keys, tunesmith
+from tunesmith.server.services import Services
 
 # hosts
 
@@ -125,6 +127,20 @@ def test_settings_come_from_flag_then_environment_then_file(tmp_path: Path, monk
     assert _read(tmp_path, text, TUNESMITH_SERVER_ORGANIZATION="theirs").organization == "theirs"
     assert server_settings.read({"TUNESMITH_SERVER_ORGANIZATION": "a"}, organization="b").organization == "b"
     assert _read(tmp_path, "").aliases == {}
+
+
+@pytest.mark.parametrize(("flag", "found"), [(None, "bf16"), ("fp32", "fp32"), ("auto", "auto")])
+def test_a_number_type_of_the_flag_comes_before_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: Any, found: str
+) -> None:
+    monkeypatch.setenv("TUNESMITH_HOME", str(tmp_path))
+    (tmp_path / "server.yaml").write_text("answering: {precision: bf16, waiting: 3}", "utf-8")
+    seen: list[Services] = []
+    monkeypatch.setattr(serve, "_serve", lambda services, place, *, worker: seen.append(services))
+    serve.command(port=0, worker=False, precision=flag)
+    answering = seen[0].settings.answering
+    assert (answering.precision, answering.waiting) == (found, 3)
+    seen[0].close()
 
 
 @pytest.mark.parametrize(

@@ -280,7 +280,8 @@ class Leases:
 def _next_unvalidated(connection: Connection, now: float) -> int | None:
     """The oldest job whose files nobody validates."""
     waiting = (jobs.c.status == "validating_files") & (jobs.c.worker_id.is_(None)) & (jobs.c.not_before <= now)
-    found: int | None = connection.execute(select(func.min(jobs.c.number)).where(waiting)).scalar()
+    oldest = select(jobs.c.number).where(waiting).order_by(jobs.c.number).limit(1)
+    found: int | None = connection.execute(oldest).scalar()
     return found
 
 

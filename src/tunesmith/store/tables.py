@@ -160,6 +160,7 @@ jobs = Table(
     Column("lease_until", Double),
     Column("failures", Integer, nullable=False),
     Index("ix_jobs_waiting", "status", "key_id", "priority", "number", "not_before"),
+    Index("ix_jobs_status_number", "status", "number"),
     Index("ix_jobs_project_id_number", "project_id", "number"),
     Index("ix_jobs_project_id_status_number", "project_id", "status", "number"),
     Index("ix_jobs_lease_until", "lease_until"),
