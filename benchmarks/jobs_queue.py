@@ -1,6 +1,7 @@
 """The queue with many jobs in it: how long a claim and a page of the list take.
 
     python benchmarks/jobs_queue.py [--jobs 10000] [--keys 20] [--claims 1000] [--lists 1000] [--workers 1] [--url URL]
+                                    [--out FILE]
 
 A claim is what a worker does when it takes a job: one durable transaction, audit entry included. A list is a page of
 20 jobs as the API reads it, at random places. With --workers N so many processes claim at once, as in service. Run it
@@ -10,7 +11,6 @@ while nothing else does; the figures go to `benchmarks/results/` with the machin
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import random
 import tempfile
@@ -18,24 +18,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import written
+
 from tunesmith.governance import audit
 from tunesmith.governance.keys import Identity, Keys
 from tunesmith.jobs.leases import Leases
 from tunesmith.jobs.model import NewJob
 from tunesmith.jobs.queue import Queue
-from tunesmith.pipelines import machine
 from tunesmith.store.database import Store
-
-
-def percentile(values: list[float], share: float) -> float:
-    """The value below which a share of the values lies, in milliseconds."""
-    return round(1000 * sorted(values)[min(len(values) - 1, int(share * len(values)))], 2)
-
-
-def told(values: list[float]) -> dict[str, float]:
-    """p50, p95, p99 and the longest, in milliseconds."""
-    named = {f"p{share}": percentile(values, share / 100) for share in (50, 95, 99)}
-    return named | {"longest": percentile(values, 1.0), "count": len(values)}
 
 
 def fill(store: Store, keys: int, jobs: int) -> list[Identity]:
@@ -89,6 +79,7 @@ def main() -> None:
     for name, value in (("jobs", 10_000), ("keys", 20), ("claims", 1000), ("lists", 1000), ("workers", 1)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--url", help="another database than SQLite in a new folder")
+    parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         store = Store.open(asked.url, Path(folder))
@@ -107,18 +98,13 @@ def main() -> None:
         claims = [seconds for _ in processes for seconds in results.get()]
         for process in processes:
             process.join()
-        print(
-            json.dumps(
-                {
-                    "jobs": asked.jobs, "keys": asked.keys, "workers": asked.workers,
-                    "database": store.engine.dialect.name, "submit_and_accept_ms": round(1000 * filled / asked.jobs, 2),
-                    "claim_ms": told(claims), "list_ms": told(listed), "machine": machine.machine(),
-                    "versions": machine.versions(),
-                },
-                indent=1,
-            )
-        )  # fmt: skip
+        figures = {
+            "jobs": asked.jobs, "keys": asked.keys, "workers": asked.workers, "database": store.engine.dialect.name,
+            "submit_and_accept_ms": round(1000 * filled / asked.jobs, 2), "claim_ms": written.told(claims),
+            "list_ms": written.told(listed),
+        }  # fmt: skip
         store.close()
+    written.write(figures, asked.out)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from tunesmith.inference.handle import Handle
 from tunesmith.models.refs import Base
 from tunesmith.server.answering import Answerer
 from tunesmith.server.app import create_app
+from tunesmith.server.connection import timely
 from tunesmith.server.engine import Engine
 
 BASE = "bundled/tunesmith-8m"
@@ -110,9 +111,12 @@ def with_fake(house: House, fake: Fake | None = None) -> Fake:
 
 
 @contextmanager
-def live(app: FastAPI) -> Iterator[str]:
+def live(app: FastAPI, header_seconds: float = 30) -> Iterator[str]:
     """The app on a port of its own, by uvicorn in a thread; its URL with /v1."""
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=2))
+    config = uvicorn.Config(
+        app, http=timely(header_seconds), log_level="warning", lifespan="off", timeout_graceful_shutdown=2
+    )
+    server = uvicorn.Server(config)
     listening = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
@@ -127,7 +131,8 @@ def live(app: FastAPI) -> Iterator[str]:
 @contextmanager
 def live_house(house: House) -> Iterator[str]:
     """A house on a port of its own."""
-    with live(create_app(house.services.settings, house.services)) as url:
+    settings = house.services.settings
+    with live(create_app(settings, house.services), settings.limits.seconds_for_headers) as url:
         yield url
 
 

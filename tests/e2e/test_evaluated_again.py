@@ -8,13 +8,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import tiny
-from tunesmith.core.events import Event, Note
+from tunesmith.core.events import Event, Note, PhaseStarted
 from tunesmith.evaluation.config import GateSpec
 from tunesmith.pipelines import journey, judged
+from tunesmith.pipelines.read_recipe import read_recipe
 
 
 @pytest.fixture
@@ -117,6 +119,29 @@ def test_answers_that_are_known_are_not_asked_again(run: Path, tmp_path: Path) -
     told.clear()
     journey.evaluate_run(run, sink=sink, data=other, fresh=True)
     assert [text for text in told if "known" in text] == []
+
+
+def test_a_base_that_is_scored_after_the_training_scores_the_same(trained: Path, base: Path, tmp_path: Path) -> None:
+    phases: list[str] = []
+
+    def sink(event: Event) -> None:
+        if isinstance(event, PhaseStarted):
+            phases.append(event.phase)
+
+    spec = read_recipe(tiny.write_task(tmp_path, base), ["evaluation.base=after"])
+    later, _ = journey.run(spec, tmp_path / "run", resume=False, sink=sink)
+    assert phases == ["check", "load", "train", "score base", "score tuned", "report"]
+    for name in ("evaluation.json", "predictions.jsonl"):
+        assert (later.path / name).read_bytes() == (trained / name).read_bytes()
+
+
+@pytest.mark.parametrize(("adapter", "last"), [("lora", True), ("full", False)])
+def test_a_base_that_training_changes_is_scored_before(tmp_path: Path, adapter: str, last: bool) -> None:
+    recipe = tiny.write_task(tmp_path, "base", adapter={"type": adapter})
+    way = journey.Journey(read_recipe(recipe), tmp_path / "run", resume=False, sink=lambda _: None)
+    for said in ("before", "after"):
+        way.prepared = SimpleNamespace(spec=read_recipe(recipe, [f"evaluation.base={said}"]))  # type: ignore[assignment]
+        assert way.base_comes_last == (last and said == "after")
 
 
 def test_another_model_has_other_answers(run: Path) -> None:

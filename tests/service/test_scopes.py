@@ -20,6 +20,7 @@ OWN_BODY = {
     "/v1/files": {"files": {"file": ("a.jsonl", b'{"a": 1}\n')}, "data": {"purpose": "fine-tune"}},
     "/v1/fine_tuning/jobs": {"json": {"model": "bundled/tunesmith-8m", "training_file": "FILE"}},
     "/v1/uploads": {"json": {"filename": "a", "purpose": "fine-tune", "bytes": 9, "mime_type": "text/plain"}},
+    "/v1/tunesmith/keys": {"json": {"name": "mine", "scopes": ["read"]}},
 }  # fmt: skip
 """What makes something of the caller's own: a stranger may do it with things of its own, and not with ours."""
 
@@ -54,7 +55,9 @@ def _things(house: House) -> dict[str, str]:
     upload = house.ask(
         "POST", "/v1/uploads", json={"filename": "a", "purpose": "batch", "bytes": 9, "mime_type": "text/plain"}
     )
+    key = house.services.keys.create(name="spare", scopes=["read"])[1]
     return {
+        "key_id": key.id,
         "file_id": job["training_file"], "job_id": job["id"], "upload_id": upload.json()["id"], "model": "ft:b:o::x",
         "checkpoint": "ft:b:o::x", "permission_id": "cp_x", "response_id": "resp_x", "completion_id": "chatcmpl-x",
         "feedback_id": "fb_x",
@@ -103,12 +106,13 @@ def test_a_stranger_finds_nothing_of_ours(quiet: tuple[House, dict[str, str]], r
     if "{" in route.path:
         # what the body lacks may be told first; never what is ours
         assert answer.status_code == 404 or (answer.status_code == 400 and "POST" in route.methods), answer.text
-    for value in (names["file_id"], names["job_id"], names["upload_id"]):
+    for value in (names["file_id"], names["job_id"], names["upload_id"], names["key_id"]):
         if answer.status_code < 400:
             assert value not in answer.text
     assert house.services.queue.get("proj_default", names["job_id"]).status == "validating_files"
     assert house.services.files.get("proj_default", names["file_id"])
     assert house.services.uploads.get("proj_default", names["upload_id"]).status == "pending"
+    assert not next(key for key in house.services.keys.list() if key.id == names["key_id"]).revoked_at
 
 
 def test_a_stranger_cannot_train_on_our_file(house: House, names: dict[str, str]) -> None:

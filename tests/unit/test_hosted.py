@@ -236,6 +236,7 @@ def test_the_recipe_is_one_that_can_be_read(desk: Desk, method: str) -> None:
     spec = read_recipe(folder / "recipe.yaml", environment={})
     assert (spec.seed, spec.base, spec.training.epochs, spec.training.batch_size) == (77, job.base, 2, 7)
     assert (spec.training.evaluate_every, spec.training.checkpoint_every) == (9, 9)
+    assert spec.evaluation.base == "after"
     if method == "dpo":
         assert values == {"n_epochs": 2, "batch_size": 7, "learning_rate_multiplier": 0.5, "beta": 0.3}
         assert spec.training.learning_rate == pytest.approx(0.5e-4)

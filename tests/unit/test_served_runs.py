@@ -21,6 +21,7 @@ from tunesmith.models import load
 from tunesmith.models.refs import Base
 from tunesmith.pipelines.served import served_base, served_run
 from tunesmith.pipelines.use import Speaker, conversation
+from tunesmith.server.engine import AnsweringSettings
 
 ADAPTERS: dict[str, dict[str, Any]] = {
     "lora": {"type": "lora", "r": 4, "alpha": 8},
@@ -59,6 +60,30 @@ def test_a_runs_model_says_the_same(name: str, runs: dict[str, Path]) -> None:
                 assert choice.text == "".join(piece.text for piece in pieces)
                 assert choice.finish_reason == pieces[-1].finish_reason
                 assert handle.usage.completion_tokens == pieces[-1].tokens
+
+
+def test_in_float32_a_run_of_bf16_is_served_as_it_is_generated(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine that is fast in bf16, and so would take it."""
+    monkeypatch.setattr("tunesmith.engine.precision.cpu_has_bf16", lambda: True)
+    task = tiny.write_task(tmp_path / "task", runs["base"], adapter=ADAPTERS["lora"])
+    half = ["training.max_steps=2", "training.precision=bf16"]
+    api.train(api.read_recipe(task, half), tmp_path / "run")
+    engine = AnsweringSettings(precision="fp32").build()
+    speaker = Speaker(tmp_path / "run", "fp32")
+    messages = conversation(speaker, "Tom has a cat, no 3. What?", None)
+    pieces = list(speaker.answer(messages, "tuned", Sampling(20)))
+    try:
+        served = engine.run(tmp_path / "run", "ft:half", tmp_path / "run" / "adapter")
+        [choice] = engine.service.submit(Ask(served, Sampling(20), messages)).choices()
+        assert choice.text == "".join(piece.text for piece in pieces)
+        base = engine.base(str(runs["base"]))
+    finally:
+        engine.service.close()
+    assert {served.number_type, base.number_type, speaker.tuned.number_type} == {"fp32"}
+    assert served_run(tmp_path / "run", "ft:half").number_type == "bf16"
+    assert served_base(str(runs["base"])).number_type == "bf16"
 
 
 def test_a_base_by_itself(runs: dict[str, Path]) -> None:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tunesmith.cli import serve
 from tunesmith.core.errors import ConflictError, ContentError, MissingError, NotAllowedError, UsageError
 from tunesmith.server import settings as server_settings
 from tunesmith.server.errors import ApiError
@@ -18,7 +19,8 @@ from tunesmith.server.hosts import Hosts
 from tunesmith.server.listen import Place, bound, only_server
 from tunesmith.server.multipart import Form
 from tunesmith.server.rates import Rates
-from tunesmith.server.routes import tunesmith
+from tunesmith.server.routes import keys, tunesmith
+from tunesmith.server.services import Services
 
 # hosts
 
@@ -127,6 +129,20 @@ def test_settings_come_from_flag_then_environment_then_file(tmp_path: Path, monk
     assert _read(tmp_path, "").aliases == {}
 
 
+@pytest.mark.parametrize(("flag", "found"), [(None, "bf16"), ("fp32", "fp32"), ("auto", "auto")])
+def test_a_number_type_of_the_flag_comes_before_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: Any, found: str
+) -> None:
+    monkeypatch.setenv("TUNESMITH_HOME", str(tmp_path))
+    (tmp_path / "server.yaml").write_text("answering: {precision: bf16, waiting: 3}", "utf-8")
+    seen: list[Services] = []
+    monkeypatch.setattr(serve, "_serve", lambda services, place, *, worker: seen.append(services))
+    serve.command(port=0, worker=False, precision=flag)
+    answering = seen[0].settings.answering
+    assert (answering.precision, answering.waiting) == (found, 3)
+    seen[0].close()
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -167,8 +183,9 @@ def test_the_page_s_settings_are_settings(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_the_page_tells_every_call_of_our_own() -> None:
-    told = set(re.findall(r"`(?:GET|POST) (/v1/tunesmith/[^`?]+)", PAGE))
-    ours = {route.path_format.replace("{job_id}", "ID") for route in tunesmith.routes.routes}
+    told = set(re.findall(r"`(?:GET|POST|DELETE) (/v1/tunesmith/[^`?]+)", PAGE))
+    every = [*tunesmith.routes.routes, *keys.routes.routes]
+    ours = {re.sub(r"{\w+}", "ID", route.path_format) for route in every}
     assert told == ours
 
 

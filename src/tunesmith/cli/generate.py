@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -23,6 +23,10 @@ def command(
     temperature: Annotated[float, typer.Option("--temperature", min=0.0, help="0 is greedy.")] = 0.0,
     seed: Annotated[int, typer.Option("--seed")] = 0,
     base: Annotated[bool, typer.Option("--base", help="Let the base answer instead of the tuned model.")] = False,
+    precision: Annotated[
+        Literal["auto", "bf16", "fp32"] | None,
+        typer.Option("--precision", help="Number type; the one that the run was trained in unless given."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Answer one prompt, greedily unless told otherwise. A classifier's answer is its label."""
@@ -34,7 +38,7 @@ def command(
     if judges.is_classifier(run):
         _say(judges.Classifier(run).probabilities(text, system, base=base), json=json)
         return
-    speaker = Speaker(run)
+    speaker = Speaker(run, precision)
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed)
     pieces = list(speaker.answer(conversation(speaker, text, system), "base" if base else "tuned", sampling))
     answer = "".join(piece.text for piece in pieces)

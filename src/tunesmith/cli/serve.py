@@ -6,7 +6,7 @@ import logging
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -27,6 +27,10 @@ def command(
         bool, typer.Option("--behind-proxy", help="A proxy in front of it encrypts what passes.")
     ] = False,
     worker: Annotated[bool, typer.Option("--worker/--no-worker", help="See that a worker runs beside it.")] = True,
+    precision: Annotated[
+        Literal["auto", "bf16", "fp32"] | None,
+        typer.Option("--precision", help="Number type that answers are computed in; server.yaml's unless given."),
+    ] = None,
 ) -> None:
     """Serve the API that clients of the hosted one speak, at http://127.0.0.1:8000/v1. Prints a first key once."""
     from ..server import listen, settings
@@ -35,6 +39,8 @@ def command(
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     place = listen.Place(host, port, certificate, private_key, behind_proxy)
     known = settings.read()
+    if precision is not None:
+        known = known.answering_in(precision)
     place.require_allowed(has_keys=True)
     with listen.only_server(known.home):
         services = Services.open(known)
@@ -57,7 +63,7 @@ def _serve(services: Services, place: Place, *, worker: bool) -> None:
     sys.stdout.flush()
     companion = Companion(services) if worker else None
     _tell(companion)
-    number = listen.serve(app, place, listening)
+    number = listen.serve(app, place, listening, header_seconds=services.settings.limits.seconds_for_headers)
     if companion and (pid := companion.end()):
         err.print(f"the worker goes on with its jobs: process {pid}")
     services.close()

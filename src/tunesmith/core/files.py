@@ -99,7 +99,12 @@ def beside(path: Path) -> Path:
 
 def leftovers(folder: Path) -> list[Path]:
     """What lies in a folder under names of `beside`."""
-    return [entry for entry in folder.iterdir() if _LEFTOVER.fullmatch(entry.name)]
+    return [entry for entry in folder.iterdir() if is_leftover(entry)]
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether a name is one of `beside`."""
+    return _LEFTOVER.fullmatch(path.name) is not None
 
 
 def discard(path: Path) -> None:
@@ -111,7 +116,7 @@ def discard(path: Path) -> None:
         if path.is_symlink() or not path.is_dir():
             path.unlink()
             return
-        shutil.rmtree(path if _LEFTOVER.fullmatch(path.name) else path.rename(beside(path)))
+        shutil.rmtree(path if is_leftover(path) else path.rename(beside(path)))
 
 
 def put_folder(new: Path, final: Path) -> None:

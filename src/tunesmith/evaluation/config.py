@@ -36,6 +36,9 @@ class EvaluationSpec(Spec):
     resamples: int = Field(default=2000, ge=100)
     """Bootstrap resamples behind each 95 % interval, and permutations behind each test."""
 
+    base: Literal["before", "after"] = "before"
+    """When the base is scored: before the training, so that what cannot be scored is told before it; or after it, so
+    that it begins at once. Where training changes the base's own weights, always before."""
     skills: bool = True
     """Ask base and tuned model the packaged skill suite, too."""
     memorisation: MemorisationSpec | None = MemorisationSpec()

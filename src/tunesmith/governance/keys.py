@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from ..core import ids
 from ..core.errors import ConflictError, MissingError, NotAllowedError, UsageError, nearest
-from ..store.database import Store
+from ..store.database import Also, Store
 from ..store.tables import api_keys, projects
 from . import audit
 
@@ -83,7 +83,7 @@ class Keys:
     def create(
         self, *, name: str, scopes: Iterable[str] = SCOPES, project_id: str = DEFAULT_PROJECT,
         expires_at: float | None = None, max_running: int | None = None, max_queued: int | None = None,
-        actor: str = "local",
+        actor: str = "local", also: Also[tuple[str, Key]] | None = None,
     ) -> tuple[str, Key]:  # fmt: skip
         """The key itself, which is shown this once, and what is kept of it. UsageError, MissingError."""
         wanted = sorted(set(scopes), key=lambda scope: SCOPES.index(scope) if scope in SCOPES else -1)
@@ -107,8 +107,10 @@ class Keys:
                 self._store, connection, actor=actor, project_id=project_id, action="key.created", target=id,
                 detail={"name": name, "scopes": wanted, "expires_at": expires_at},
             )  # fmt: skip
-            made = connection.execute(select(api_keys).where(api_keys.c.id == id)).one()
-        return f"ts-{id}{secret}", _key(made)
+            made = f"ts-{id}{secret}", _key(connection.execute(select(api_keys).where(api_keys.c.id == id)).one())
+            if also:
+                also(connection, made)
+        return made
 
     def first(self, organization: str = DEFAULT_ORGANIZATION) -> str | None:
         """A key with every scope in the default project where no key was ever made; None where one was."""

@@ -72,7 +72,8 @@ class Leases:
         with self._store.reading() as connection:
             now = self._store.now(connection)
             lost = or_(jobs.c.lease_until < now, jobs.c.worker_id.in_(sorted(dead)))
-            found = connection.execute(select(jobs.c.id).where(lost)).scalars().all()
+            leased = jobs.c.lease_until > 0  # by which the index finds them: all others are the whole history
+            found = connection.execute(select(jobs.c.id).where(leased, lost)).scalars().all()
         return sum(self._take_away(job_id, dead) for job_id in found)
 
     def _take_away(self, job_id: str, dead: Collection[str]) -> bool:
@@ -279,7 +280,8 @@ class Leases:
 def _next_unvalidated(connection: Connection, now: float) -> int | None:
     """The oldest job whose files nobody validates."""
     waiting = (jobs.c.status == "validating_files") & (jobs.c.worker_id.is_(None)) & (jobs.c.not_before <= now)
-    found: int | None = connection.execute(select(func.min(jobs.c.number)).where(waiting)).scalar()
+    oldest = select(jobs.c.number).where(waiting).order_by(jobs.c.number).limit(1)
+    found: int | None = connection.execute(oldest).scalar()
     return found
 
 

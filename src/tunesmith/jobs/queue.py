@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, Select, Table, exists, func, insert, select, update
 
 from ..core import ids
-from ..store.database import Store
+from ..store.database import Also, Store
 from ..store.tables import job_checkpoints, job_events, job_metadata, jobs
 from . import records
 from .model import Checkpoint, Event, Job, NewJob, NoJobError, Page, Record, TooManyJobsError, unrecorded
@@ -28,7 +28,7 @@ class Queue:
         self._store, self._mover = store, Mover(store, record)
         self._record = record
 
-    def submit(self, new: NewJob) -> Job:
+    def submit(self, new: NewJob, also: Also[Job] | None = None) -> Job:
         """Put a job into the queue; its files are validated next. TooManyJobsError."""
         id = ids.record_id("ftjob-")
         with self._store.writing() as connection:
@@ -61,7 +61,10 @@ class Queue:
                 target=id,
                 detail={"model": new.model, "training_file": new.training_file, "method": new.method["type"]},
             )  # fmt: skip
-            return records.job(connection.execute(select(jobs).where(jobs.c.id == id)).one())
+            made = records.job(connection.execute(select(jobs).where(jobs.c.id == id)).one())
+            if also:
+                also(connection, made)
+            return made
 
     def get(self, project_id: str, job_id: str) -> Job:
         """A job. NoJobError."""

@@ -12,7 +12,7 @@ from ..core import ids
 from ..core.errors import ConflictError, ContentError, MissingError
 from ..governance import audit
 from ..governance.keys import Identity
-from ..store.database import Store
+from ..store.database import Also, Store
 from ..store.tables import answers, feedback
 from .answers import Answers, Kept
 
@@ -52,16 +52,17 @@ class Feedback:
         self._store, self._kept = store, kept
 
     def add(
-        self, who: Identity, request_id: str, *, good: bool | None, corrected: str | None, note: str | None
-    ) -> Opinion:
+        self, who: Identity, request_id: str, *, good: bool | None, corrected: str | None, note: str | None,
+        also: Also[Opinion] | None = None,
+    ) -> Opinion:  # fmt: skip
         """A word on a kept answer. NoAnswerError; TooManyOpinionsError."""
         self._kept.get(who.project_id, request_id)
         with self._store.writing() as connection:
-            return self._added(connection, who, request_id, good, corrected, note)
+            return self._added(connection, who, request_id, good, corrected, note, also)
 
     def give(
         self, who: Identity, *, model: str, asked: dict[str, Any], answered: dict[str, Any], good: bool | None,
-        corrected: str | None, note: str | None,
+        corrected: str | None, note: str | None, also: Also[Opinion] | None = None,
     ) -> Opinion:  # fmt: skip
         """A word on an answer that was not kept and comes with it. TooLargeError; TooManyOpinionsError."""
         if not self._kept.fits(asked, answered):
@@ -69,11 +70,11 @@ class Feedback:
         request_id = ids.record_id("given_")
         with self._store.writing() as connection:
             self._kept.insert(connection, who, request_id, kind="given", model=model, asked=asked, answered=answered)
-            return self._added(connection, who, request_id, good, corrected, note)
+            return self._added(connection, who, request_id, good, corrected, note, also)
 
     def _added(
         self, connection: Connection, who: Identity, request_id: str, good: bool | None, corrected: str | None,
-        note: str | None,
+        note: str | None, also: Also[Opinion] | None,
     ) -> Opinion:  # fmt: skip
         id, mine = ids.record_id("fb_"), feedback.c.project_id == who.project_id
         count = connection.execute(select(func.count()).select_from(feedback).where(mine)).scalar_one()
@@ -86,7 +87,10 @@ class Feedback:
             )
         )  # fmt: skip
         self._note(connection, f"key:{who.key_id}", who.project_id, "feedback.created", id)
-        return _opinion(connection.execute(select(feedback).where(feedback.c.id == id)).one())
+        made = _opinion(connection.execute(select(feedback).where(feedback.c.id == id)).one())
+        if also:
+            also(connection, made)
+        return made
 
     def page(self, project_id: str, *, after: str | None, limit: int) -> tuple[list[Opinion], bool]:
         """Newest first, behind `after`, and whether there are more; none behind one that is not there."""

@@ -131,6 +131,12 @@ class Journey:
                 raise
         return self.bench
 
+    @property
+    def base_comes_last(self) -> bool:
+        """Whether the base is scored after the training: as the recipe says, where it is still there then."""
+        spec = self.prepared.spec
+        return spec.evaluation.base == "after" and spec.adapter.keeps_base
+
     def score_base(self) -> Score:
         """The base on the test rows: what an adapter puts in front of it untrained (virtual tokens) is not its own."""
         keeps = self.prepared.spec.adapter.keeps_base
@@ -260,14 +266,18 @@ def _shared_system_message(prepared: Prepared) -> str:
 def run(
     spec: RunSpec, out: Path, *, resume: bool, sink: Sink, folder: Path | None = None
 ) -> tuple[RunDir, Verdict]:  # fmt: skip
-    """Check, score the base, train, score again, judge, report. `folder` is that of the recipe's file."""
+    """Check, score the base, train, score again, judge, report. `folder` is that of the recipe's file.
+
+    With `evaluation.base: after` the base is scored when the training is done, by switching the adapter off.
+    """
     journey = Journey(spec, out, resume=resume, sink=sink, folder=folder)
     with journey.status():
         journey.check(needs_test=True)
         opened = journey.open()
         journey.load()
-        base = journey.score_base()
+        early = None if journey.base_comes_last else journey.score_base()
         journey.train()
+        base = early or journey.score_base()
         return opened, journey.conclude(base, journey.score_tuned())
 
 

@@ -29,17 +29,20 @@ class Piece:
 
 
 class Speaker:
-    """The trained model of a run, and its base."""
+    """The trained model of a run, and its base; `precision` takes the place of the recipe's."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, precision: Literal["auto", "bf16", "fp32"] | None = None):
         self._run = run = RunDir.open(path)
         self.spec = run.recipe()
+        if precision is not None:
+            training = self.spec.training.model_copy(update={"precision": precision})
+            self.spec = self.spec.model_copy(update={"training": training})
         if self.spec.method.head:
             raise ContentError(
                 f"the model of {path} writes no answers: it is {self.spec.method.wording()}",
                 mend="score answers with a reward model by api.score_answers; ask a classifier by tunesmith generate",
             )
-        self.tuned = benches.open_run(run)
+        self.tuned = benches.open_run(run, self.spec)
         self.system_message = str(run.read_json("run.json").get("system_message") or "")
         # An adapter is switched off; a fully trained model needs its base beside it, loaded when asked for.
         self._separate_base = not self.spec.adapter.keeps_base

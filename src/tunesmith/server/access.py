@@ -22,13 +22,17 @@ def serving(request: Request) -> Services:
     return cast(Services, request.app.state.services)
 
 
-def caller(request: Request) -> Identity:
-    """Who was admitted."""
+async def _serving(request: Request) -> Services:  # FastAPI gives what is not async a thread
+    return serving(request)
+
+
+async def _caller(request: Request) -> Identity:
     return cast(Identity, request.state.caller)
 
 
-Serving = Annotated[Services, Depends(serving)]
-Caller = Annotated[Identity, Depends(caller)]
+Serving = Annotated[Services, Depends(_serving)]
+Caller = Annotated[Identity, Depends(_caller)]
+"""Who was admitted."""
 
 
 async def admit(request: Request, scopes: frozenset[str]) -> Identity:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import count
 
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
@@ -23,6 +24,7 @@ from .routes import (
     files,
     fine_tuning,
     health,
+    keys,
     models,
     responses,
     tunesmith,
@@ -45,6 +47,7 @@ ROUTES: tuple[Routes, ...] = (
     embeddings.routes,
     responses.routes,
     feedback.routes,
+    keys.routes,
 )
 """All routers of the server."""
 
@@ -52,6 +55,8 @@ _ABOUT = "Fine-tuning and serving of language models. Existing clients of the ho
 
 
 _TIDY_SECONDS = 60.0
+_SWEPT_EVERY = 24 * 60
+"""So many times it is tidied until files without a record are looked for again."""
 
 log = logging.getLogger("tunesmith.server")
 
@@ -65,6 +70,7 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def living(app: FastAPI) -> AsyncIterator[None]:
+        await run_in_threadpool(services.begin)
         tidying = asyncio.create_task(_tidy(services))
         yield
         tidying.cancel()
@@ -82,7 +88,8 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
     limits = settings.limits
     large = {"/v1/files": limits.file_bytes, "/parts": limits.part_bytes}
     app.add_middleware(
-        BodyLimit, usual=limits.body_bytes, paths=large, patience=limits.seconds_between_pieces
+        BodyLimit, usual=limits.body_bytes, paths=large, patience=limits.seconds_between_pieces,
+        pace=limits.least_bytes_per_second,
     )  # fmt: skip
     app.add_middleware(Hosts, names=settings.hosts, origins=settings.origins)
     app.add_middleware(Trace, organization=settings.organization, observe=services.meters.observe)
@@ -90,10 +97,12 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
 
 
 async def _tidy(services: Services) -> None:
-    """Remove what has expired, now and every minute."""
-    while True:
+    """Remove what has expired, now and every minute; what no record names, now and every day."""
+    for turn in count():
         try:
             await run_in_threadpool(services.tidy)
+            if turn % _SWEPT_EVERY == 0:
+                await run_in_threadpool(services.sweep)
         except (TunesmithError, OSError):
             log.exception("cannot remove what has expired; trying again")
         await asyncio.sleep(_TIDY_SECONDS)

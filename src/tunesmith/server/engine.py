@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from pydantic import Field
 
@@ -61,6 +62,9 @@ class AnsweringSettings(Spec):
     """Largest `n`."""
     memory_bytes: int = Field(default=8 * 2**30, gt=0)
     """Of weights, bases and adapters together."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Number type of weights and activations. auto: bases in what this machine is fast in, a run's model in what it was
+    trained in. In fp32 answers are those of `tunesmith generate --precision fp32`."""
 
     def limits(self) -> Limits:
         """As the service takes them."""
@@ -74,4 +78,7 @@ class AnsweringSettings(Spec):
         from ..inference.serve import Answering
         from ..pipelines.served import served_base, served_run
 
-        return Engine(Answering(self.limits()), served_base, served_run)
+        return Engine(
+            Answering(self.limits()), partial(served_base, number_type=self.precision),
+            partial(served_run, number_type=self.precision),
+        )  # fmt: skip

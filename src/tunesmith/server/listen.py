@@ -23,6 +23,7 @@ from fastapi import FastAPI
 
 from ..core import files
 from ..core.errors import ConflictError, MissingError, NotAllowedError, UsageError
+from .connection import timely
 
 _GRACE_SECONDS = 10
 """How long answers that have begun may take once the server shall stop."""
@@ -114,10 +115,11 @@ def bound(place: Place) -> socket.socket:
     return made
 
 
-def serve(app: FastAPI, place: Place, listening: socket.socket) -> int:
-    """Answer until a signal comes; its number."""
+def serve(app: FastAPI, place: Place, listening: socket.socket, *, header_seconds: float) -> int:
+    """Answer until a signal comes; its number. A connection may take `header_seconds` for a request's headers."""
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, server_header=False, date_header=True, proxy_headers=False,
+        app, http=timely(header_seconds), log_config=None, access_log=False,
+        server_header=False, date_header=True, proxy_headers=False,
         timeout_graceful_shutdown=_GRACE_SECONDS, lifespan="on",
         ssl_certfile=place.certificate, ssl_keyfile=place.private_key,
     )  # fmt: skip

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from ..core.files import discard
 from ..governance import audit
 from ..governance.keys import Keys
 from ..jobs.queue import Queue
 from ..jobs.workers import Workers
 from ..monitor.answers import Answers
 from ..monitor.feedback import Feedback
+from ..store import orphans
 from ..store.database import Store
 from .answering import Answerer
 from .errors import ApiError
@@ -23,6 +26,11 @@ from .records.models import Models
 from .records.repeats import Repeats
 from .records.uploads import Uploads
 from .settings import Settings
+
+log = logging.getLogger("tunesmith.server")
+
+SCRATCH = ".export-"
+"""How folders begin in which models are exported, in `settings.home`."""
 
 
 @dataclass
@@ -81,6 +89,20 @@ class Services:
         with self.store.reading() as connection:
             now = self.store.now(connection)
         return any(key.revoked_at is None and (key.expires_at or now + 1) > now for key in self.keys.list())
+
+    def begin(self) -> None:
+        """Give up what a server that was killed had begun: claims to answer, models half exported."""
+        self.repeats.abandon()
+        for scratch in self.settings.home.glob(f"{SCRATCH}*"):
+            discard(scratch)
+
+    def sweep(self) -> None:
+        """Remove files that no record names."""
+        found = orphans.sweep(self.store)
+        if found.foreign:
+            log.warning("the files in %s are another database's: none is removed", self.store.folder)
+        elif found.blobs or found.unfinished:
+            log.warning("removed %d files without a record and %d unfinished ones", found.blobs, found.unfinished)
 
     def tidy(self) -> None:
         """Remove what has expired."""

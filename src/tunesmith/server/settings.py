@@ -35,8 +35,12 @@ class Limits(Spec):
     """What a project's files may hold together."""
     uploads_at_once: int = Field(default=16, gt=0)
     """Files and parts that are received at the same time; more are told to come again."""
+    seconds_for_headers: float = Field(default=30, gt=0)
+    """How long a connection may take for a request's headers before it is closed."""
     seconds_between_pieces: float = Field(default=60, gt=0)
     """How long a body may stand still before its request is given up."""
+    least_bytes_per_second: float = Field(default=1_000, gt=0)
+    """How fast a body must come that has stood still for so long already, altogether."""
     requests_per_minute: int = Field(default=60_000, gt=0)
     """Of one key."""
     tokens_per_minute: int = Field(default=10_000_000, gt=0)
@@ -70,6 +74,10 @@ class Settings(Spec):
     """What the answering service takes on."""
     keep: Keeping = Keeping()
     """What stays of questions and answers."""
+
+    def answering_in(self, precision: Literal["auto", "bf16", "fp32"]) -> Settings:
+        """The same with answers computed in this number type."""
+        return self.model_copy(update={"answering": self.answering.model_copy(update={"precision": precision})})
 
     @field_validator("aliases")
     @classmethod

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -43,6 +45,12 @@ class Blobs(Protocol):
     def delete(self, name: str) -> None:
         """Remove it; nothing happens where it is gone already."""
 
+    def names(self, *, idle: float = 0.0) -> Iterator[str]:
+        """All blobs to which nothing was written for `idle` seconds, in no order."""
+
+    def clear(self, *, idle: float) -> int:
+        """Remove what was begun and never became a blob, and stood still for `idle` seconds; how many."""
+
 
 class FolderBlobs:
     """Blobs as files in a folder, two letters of the name a subfolder."""
@@ -74,6 +82,24 @@ class FolderBlobs:
         """Unlink the file."""
         self.path(name).unlink(missing_ok=True)
 
+    def names(self, *, idle: float = 0.0) -> Iterator[str]:
+        """The files of the subfolders, by the time of their last byte."""
+        return (path.name for path in self._idle(idle) if _NAME.fullmatch(path.name))
+
+    def clear(self, *, idle: float) -> int:
+        """Temporary files of processes that were killed while they wrote."""
+        begun = [path for path in self._idle(idle) if files.is_leftover(path)]
+        for path in begun:
+            files.discard(path)
+        return len(begun)
+
+    def _idle(self, seconds: float) -> Iterator[Path]:
+        until = time.time() - seconds
+        for path in self._folder.glob("??/*"):
+            with suppress(FileNotFoundError):  # deleted meanwhile
+                if path.stat().st_mtime <= until:
+                    yield path
+
     def path(self, name: str) -> Path:
         """Where a blob lies. MissingError for what is no blob's name: it cannot lead out of the folder."""
         if not _NAME.fullmatch(name):
@@ -86,11 +112,12 @@ class MemoryBlobs:
 
     def __init__(self) -> None:
         self._held: dict[str, bytes] = {}
+        self._written: dict[str, float] = {}
 
     def put(self, content: BinaryIO | Iterable[bytes], *, limit: int | None = None) -> Blob:
         """Kept under a new name."""
         name, held = ids.base62(32), b"".join(_pieces(content, limit))
-        self._held[name] = held
+        self._held[name], self._written[name] = held, time.monotonic()
         return Blob(name, len(held), hashlib.sha256(held).hexdigest())
 
     def open(self, name: str) -> BinaryIO:
@@ -102,6 +129,16 @@ class MemoryBlobs:
     def delete(self, name: str) -> None:
         """Forget it."""
         self._held.pop(name, None)
+        self._written.pop(name, None)
+
+    def names(self, *, idle: float = 0.0) -> Iterator[str]:
+        """Those that are held for so long."""
+        until = time.monotonic() - idle
+        return (name for name, at in list(self._written.items()) if at <= until)
+
+    def clear(self, *, idle: float) -> int:
+        """Nothing is ever half there."""
+        return 0
 
 
 def _pieces(content: BinaryIO | Iterable[bytes], limit: int | None) -> Iterable[bytes]:

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, create_engine, event, func, literal, select, text
 from sqlalchemy.engine import Engine, make_url
@@ -22,6 +22,10 @@ from ..core import files
 from ..core.errors import MissingError, OutputError, TunesmithError, UsageError
 from . import schema, tables
 from .blobs import Blobs, FolderBlobs
+
+T = TypeVar("T")
+Also = Callable[[Connection, T], object]
+"""What else is written in the transaction that makes a record: neither is there without the other."""
 
 _BUSY_SECONDS = 30.0
 """How long a write waits for another one on SQLite."""

@@ -160,6 +160,7 @@ jobs = Table(
     Column("lease_until", Double),
     Column("failures", Integer, nullable=False),
     Index("ix_jobs_waiting", "status", "key_id", "priority", "number", "not_before"),
+    Index("ix_jobs_status_number", "status", "number"),
     Index("ix_jobs_project_id_number", "project_id", "number"),
     Index("ix_jobs_project_id_status_number", "project_id", "status", "number"),
     Index("ix_jobs_lease_until", "lease_until"),
@@ -257,6 +258,9 @@ turns = Table(
 
 locks = Table("locks", metadata, Column("name", String(20), primary_key=True))
 """Rows to hold while one writes what only one may: `claim`, `audit`. SQLite has one writer anyway."""
+
+identity = Table("identity", metadata, Column("id", String(32), primary_key=True))
+"""One row: a random id of this database. The folder that its blobs lie in is marked with it (see `orphans`)."""
 
 audit = Table(
     "audit", metadata,

@@ -65,7 +65,9 @@ def write(
             "evaluate_every": epoch, "checkpoint_every": -(-epoch // parts), "keep_checkpoints": 3 * parts + 1,
             "early_stopping": None,
         },
-        "evaluation": {"metrics": ["preference_accuracy"] if method == "dpo" else usual_metrics(train)},
+        "evaluation": {
+            "metrics": ["preference_accuracy"] if method == "dpo" else usual_metrics(train), "base": "after",
+        },
     }  # fmt: skip
     RunSpec.model_validate(recipe)  # what we write must be right
     return "# Made of a fine-tuning job. JSON is YAML too.\n" + json.dumps(recipe, indent=1, ensure_ascii=False) + "\n"

@@ -15,7 +15,7 @@ from ...core.errors import ConflictError, MissingError
 from ...governance import audit
 from ...governance.keys import Identity
 from ...store.blobs import Blob
-from ...store.database import Store
+from ...store.database import Also, Store
 from ...store.tables import files, jobs
 
 _READING = "validating_files"
@@ -68,13 +68,16 @@ class Files:
 
     def add(
         self, who: Identity, blob: Blob, *, filename: str, purpose: str, expires_seconds: int | None = None,
-        most: int | None = None,
+        most: int | None = None, also: Also[Stored] | None = None,
     ) -> Stored:  # fmt: skip
         """A file of the caller's project. NoRoomError when all of them hold more than `most` bytes."""
         with self._store.writing() as connection:
-            return self.added(
+            made = self.added(
                 connection, who, blob, filename=filename, purpose=purpose, expires_seconds=expires_seconds, most=most
             )
+            if also:
+                also(connection, made)
+            return made
 
     def added(
         self, connection: Connection, who: Identity, blob: Blob, *, filename: str, purpose: str,

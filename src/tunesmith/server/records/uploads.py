@@ -15,7 +15,7 @@ from ...core.errors import ConflictError, MissingError
 from ...governance import audit
 from ...governance.keys import Identity
 from ...store.blobs import PIECE, Blob
-from ...store.database import Store
+from ...store.database import Also, Store
 from ...store.tables import upload_parts, uploads
 from .files import Files, Stored
 
@@ -38,6 +38,15 @@ class Pending:
     file_expires_seconds: int | None
     status: str
     file_id: str | None
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of an upload. `created_at` is seconds since 1970."""
+
+    id: str
+    created_at: float
+    upload_id: str
 
 
 class NoUploadError(MissingError):
@@ -67,8 +76,9 @@ class Uploads:
         self._store, self._files = store, files
 
     def begin(
-        self, who: Identity, *, filename: str, purpose: str, size: int, mime_type: str, file_expires: int | None
-    ) -> Pending:
+        self, who: Identity, *, filename: str, purpose: str, size: int, mime_type: str, file_expires: int | None,
+        also: Also[Pending] | None = None,
+    ) -> Pending:  # fmt: skip
         """An upload that waits for parts."""
         id = ids.record_id("upload_")
         with self._store.writing() as connection:
@@ -81,7 +91,10 @@ class Uploads:
                 )
             )  # fmt: skip
             self._note(connection, who, "upload.created", id, {"bytes": size, "purpose": purpose})
-            return _pending(connection.execute(select(uploads).where(uploads.c.id == id)).one())
+            made = _pending(connection.execute(select(uploads).where(uploads.c.id == id)).one())
+            if also:
+                also(connection, made)
+            return made
 
     def get(self, project_id: str, id: str) -> Pending:
         """An upload; one whose time is over is expired, whatever the row still says. NoUploadError."""
@@ -95,8 +108,8 @@ class Uploads:
             raise ClosedError(id, found.status)
         return found
 
-    def add(self, who: Identity, id: str, blob: Blob) -> tuple[str, float]:
-        """A part: its id and time. NoUploadError, ClosedError; WrongPartsError beyond the size that was declared."""
+    def add(self, who: Identity, id: str, blob: Blob, also: Also[Part] | None = None) -> Part:
+        """A part. NoUploadError, ClosedError; WrongPartsError beyond the size that was declared."""
         part_id = ids.record_id("part_")
         with self._store.writing() as connection:
             found = self._open(connection, who.project_id, id)
@@ -104,17 +117,20 @@ class Uploads:
             # Parts may be sent again after a fault, so their sum may exceed what was declared; not without end.
             if sum(sizes) + blob.size > 2 * found.bytes:
                 raise WrongPartsError(f"the parts hold more than the {found.bytes} bytes that were declared", "data")
-            now = self._store.now(connection)
+            made = Part(part_id, self._store.now(connection), id)
             connection.execute(
                 insert(upload_parts).values(
-                    id=part_id, upload_id=id, created_at=now, bytes=blob.size, blob=blob.name, sha256=blob.sha256
+                    id=part_id, upload_id=id, created_at=made.created_at, bytes=blob.size, blob=blob.name,
+                    sha256=blob.sha256,
                 )
-            )
-        return part_id, now
+            )  # fmt: skip
+            if also:
+                also(connection, made)
+        return made
 
     def complete(
         self, who: Identity, id: str, part_ids: Sequence[str], md5: str | None, most: int | None,
-        judge: Callable[[Pending, BinaryIO], None],
+        judge: Callable[[Pending, BinaryIO], None], also: Also[tuple[Pending, Stored]] | None = None,
     ) -> tuple[Pending, Stored]:  # fmt: skip
         """One file of the parts in this order. NoUploadError, ClosedError, WrongPartsError, NoRoomError.
 
@@ -140,6 +156,8 @@ class Uploads:
                 parts = self._close(connection, id, "completed", file_id=made.id)
                 self._note(connection, who, "upload.completed", id, {"file": made.id})
                 done = self._held(connection, who.project_id, id, lock=False)
+                if also:
+                    also(connection, (done, made))
         except BaseException:
             self._store.blobs.delete(blob.name)
             raise

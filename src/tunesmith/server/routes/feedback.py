@@ -10,9 +10,11 @@ from ...core.messages import Message
 from ...governance.keys import Identity
 from ...monitor.answers import NoAnswerError, request_of
 from ...monitor.feedback import NoOpinionError, Opinion, TooLargeError, TooManyOpinionsError
+from ...store.database import Also
 from ..access import Caller, Serving
 from ..asks import message, tool_json
 from ..errors import ApiError, invalid
+from ..idempotency import Sealing
 from ..protocol.common import After, Deleted, EndedPage, Id, ended
 from ..protocol.feedback import FeedbackAsk, FeedbackReply, Rating
 from ..routing import Routes
@@ -22,14 +24,15 @@ routes = Routes(prefix="/v1/tunesmith", tags=["feedback"])
 
 
 @routes.post("/feedback", scope="infer", errors=(404,))
-def create(asked: FeedbackAsk, who: Caller, services: Serving) -> FeedbackReply:
+def create(asked: FeedbackAsk, who: Caller, services: Serving, seal: Sealing) -> FeedbackReply:
     """Say whether an answer was good, or how it should have been.
 
     Of a request whose answer was kept (`store`, or `keep: {answers: true}` in the configuration), or with the
     conversation itself.
     """
+    make = _given if asked.messages is not None else _named
     try:
-        return _wire(_given(asked, who, services) if asked.messages is not None else _named(asked, who, services))
+        return _wire(make(asked, who, services, lambda connection, made: seal(connection, _wire(made))))
     except TooManyOpinionsError as error:
         raise ApiError(409, f"{error.what}. Delete some first.", code="too_much_feedback") from error
 
@@ -53,12 +56,13 @@ def delete(feedback_id: Id, who: Caller, services: Serving) -> Deleted:
     return Deleted(id=feedback_id, object="tunesmith.feedback")
 
 
-def _named(asked: FeedbackAsk, who: Identity, services: Services) -> Opinion:
+def _named(asked: FeedbackAsk, who: Identity, services: Services, also: Also[Opinion]) -> Opinion:
     request_id = request_of(asked.request_id or "", asked.index)
     try:
         return services.feedback.add(
-            who, request_id or "", good=_good(asked.rating), corrected=asked.corrected, note=asked.note
-        )
+            who, request_id or "", good=_good(asked.rating), corrected=asked.corrected, note=asked.note,
+            also=also,
+        )  # fmt: skip
     except NoAnswerError as error:
         raise ApiError(
             404,
@@ -68,7 +72,7 @@ def _named(asked: FeedbackAsk, who: Identity, services: Services) -> Opinion:
         ) from error  # fmt: skip
 
 
-def _given(asked: FeedbackAsk, who: Identity, services: Services) -> Opinion:
+def _given(asked: FeedbackAsk, who: Identity, services: Services, also: Also[Opinion]) -> Opinion:
     said = {
         "messages": [message(one).model_dump(exclude_none=True) for one in asked.messages or ()],
         "tools": [tool_json(tool) for tool in asked.tools or ()],
@@ -77,7 +81,7 @@ def _given(asked: FeedbackAsk, who: Identity, services: Services) -> Opinion:
     try:
         return services.feedback.give(
             who, model=asked.model or "", asked=said, answered=answered, good=_good(asked.rating),
-            corrected=asked.corrected, note=asked.note,
+            corrected=asked.corrected, note=asked.note, also=also,
         )  # fmt: skip
     except TooLargeError as error:
         raise invalid(f"{error.what}.", "messages", "string_above_max_length") from error

@@ -17,12 +17,12 @@ from ...store.blobs import PIECE, Blob, TooLargeError
 from ..access import Caller, Serving
 from ..body import too_large
 from ..errors import ApiError, invalid, no_such_file
-from ..idempotency import Repeated, form_once
+from ..idempotency import Repeated, Seal, form_once
 from ..multipart import Form, Part, twice
 from ..openapi import form
 from ..protocol.common import PAGE, After, Deleted, EndedPage, Id, Order, ended
 from ..protocol.files import LONGEST, SHORTEST, File, Purpose
-from ..records.files import Files, InUseError, NoFileError, NoRoomError, Stored
+from ..records.files import InUseError, NoFileError, NoRoomError, Stored
 from ..routing import Routes
 from ..services import Services
 
@@ -49,7 +49,7 @@ def create(request: Request, who: Caller, services: Serving) -> Response:
     with services.receiving():
         got = _received(request, services)
     try:
-        return form_once(request, got.told(), lambda: wire(_add(services, who, got), services))
+        return form_once(request, got.told(), lambda seal: wire(_add(services, who, got, seal), services))
     except BaseException as error:
         if got.blob:
             services.store.blobs.delete(got.blob.name)
@@ -196,7 +196,7 @@ def _received(request: Request, services: Services) -> _Got:
     return got
 
 
-def _add(services: Services, who: Identity, got: _Got) -> Stored:
+def _add(services: Services, who: Identity, got: _Got, seal: Seal) -> Stored:
     fields = dict(got.fields)
     purpose = fields.pop("purpose", None)
     anchor, seconds = fields.pop("expires_after[anchor]", None), fields.pop("expires_after[seconds]", None)
@@ -214,18 +214,12 @@ def _add(services: Services, who: Identity, got: _Got) -> Stored:
     if purpose in JSONL_PURPOSES:
         with services.store.blobs.open(got.blob.name) as file:
             require_jsonl(file)
-    return stored(
-        services.files, who, got.blob, got.filename[:1_024], purpose, _expiry(anchor, seconds),
-        services.settings.limits.project_bytes,
-    )  # fmt: skip
-
-
-def stored(
-    files: Files, who: Identity, blob: Blob, filename: str, purpose: str, expires: int | None, most: int
-) -> Stored:
-    """The file's record. ApiError 400 when the project holds too much."""
+    expires, most = _expiry(anchor, seconds), services.settings.limits.project_bytes
     try:
-        return files.add(who, blob, filename=filename, purpose=purpose, expires_seconds=expires, most=most)
+        return services.files.add(
+            who, got.blob, filename=got.filename[:1_024], purpose=purpose, expires_seconds=expires, most=most,
+            also=lambda connection, made: seal(connection, wire(made, services)),
+        )  # fmt: skip
     except NoRoomError as error:
         raise no_room(most) from error
 

@@ -18,6 +18,7 @@ from ...jobs.model import NewJob, NoJobError, TooManyJobsError
 from ...jobs.states import IllegalMoveError
 from ..access import Caller, Serving
 from ..errors import ApiError, invalid, no_such_file, no_such_job, no_such_model
+from ..idempotency import Sealing
 from ..protocol import jobs as wire
 from ..protocol.common import PAGE, After, Deleted, EndedPage, Id, Page, ended
 from ..records.files import NoFileError
@@ -43,7 +44,7 @@ _FILTER: dict[str, Any] = {
 
 
 @routes.post("/jobs", scope="train", errors=(404,))
-def create(body: wire.JobRequest, who: Caller, services: Serving) -> wire.Job:
+def create(body: wire.JobRequest, who: Caller, services: Serving, seal: Sealing) -> wire.Job:
     """Put a job into the queue. Its files are validated next; a wrong one makes the job fail, not this call."""
     method = _method(body)
     new = NewJob(
@@ -55,7 +56,7 @@ def create(body: wire.JobRequest, who: Caller, services: Serving) -> wire.Job:
         metadata=body.metadata, max_queued=_most(services, who),
     )  # fmt: skip
     try:
-        return job(services.queue.submit(new))
+        return job(services.queue.submit(new, lambda connection, made: seal(connection, job(made))))
     except TooManyJobsError as error:
         raise ApiError(
             429, f"{error.what[0].upper()}{error.what[1:]}.", code="too_many_jobs", headers={"retry-after": "30"}

@@ -20,12 +20,13 @@ from ...jobs.model import Job, NoJobError
 from ...pipelines.runs import side_by_side
 from ..access import Caller, Serving
 from ..errors import ApiError, invalid, no_such_job, no_such_model
+from ..idempotency import Sealing
 from ..protocol.common import Ask, Id, Name, Reply
 from ..protocol.files import File
-from ..records.files import NoRoomError
+from ..records.files import NoRoomError, Stored
 from ..records.models import NoModelError, Served
 from ..routing import Routes
-from ..services import Services
+from ..services import SCRATCH, Services
 from . import files
 
 routes = Routes(prefix="/v1/tunesmith", tags=["tunesmith"])
@@ -123,7 +124,7 @@ def compare(
 
 
 @routes.post("/exports", scope="train", errors=(404,))
-def export(body: ExportRequest, who: Caller, services: Serving) -> Export:
+def export(body: ExportRequest, who: Caller, services: Serving, seal: Sealing) -> Export:
     """A tuned model of the project as a file: a tar of its folder. Merging takes as long as loading the base does."""
     try:
         model = services.models.resolve(who.project_id, body.model)
@@ -131,7 +132,7 @@ def export(body: ExportRequest, who: Caller, services: Serving) -> Export:
         raise no_such_model(body.model) from error
     if model.run is None or model.weights is None or model.project_id != who.project_id:
         raise invalid("Only a tuned model of this project can be exported.", "model", "model_not_exportable")
-    with tempfile.TemporaryDirectory(dir=services.settings.home, prefix=".export-") as scratch:
+    with tempfile.TemporaryDirectory(dir=services.settings.home, prefix=SCRATCH) as scratch:
         folder = model.weights if body.to == "weights" else _merged(model, Path(scratch) / "model")
         archive = Path(scratch) / "model.tar"
         with tarfile.open(archive, "w") as tar:
@@ -139,12 +140,22 @@ def export(body: ExportRequest, who: Caller, services: Serving) -> Export:
         with archive.open("rb") as file:
             blob = services.store.blobs.put(file)
     most = services.settings.limits.project_bytes
+
+    def told(made: Stored) -> Export:
+        return Export(model=body.model, to=body.to, file=files.wire(made, services))
+
     try:
-        made = services.files.add(who, blob, filename=f"{body.to}.tar", purpose="export", most=most)
-    except NoRoomError as error:
+        return told(
+            services.files.add(
+                who, blob, filename=f"{body.to}.tar", purpose="export", most=most,
+                also=lambda connection, made: seal(connection, told(made)),
+            )
+        )  # fmt: skip
+    except BaseException as error:
         services.store.blobs.delete(blob.name)
-        raise files.no_room(most) from error
-    return Export(model=body.model, to=body.to, file=files.wire(made, services))
+        if isinstance(error, NoRoomError):
+            raise files.no_room(most) from error
+        raise
 
 
 def _job(services: Services, who: Identity, job_id: str) -> Job:

@@ -11,13 +11,13 @@ from ...governance.keys import Identity
 from ...store.blobs import Blob
 from ..access import Caller, Serving
 from ..errors import ApiError, invalid
-from ..idempotency import Repeated, form_once
+from ..idempotency import Repeated, Seal, Sealing, form_once
 from ..multipart import Form, twice
 from ..openapi import form
 from ..protocol.common import Id
 from ..protocol.files import CompleteRequest, File, Upload, UploadPart, UploadRequest
 from ..records.files import NoRoomError
-from ..records.uploads import ClosedError, NoUploadError, Pending, WrongPartsError
+from ..records.uploads import ClosedError, NoUploadError, Part, Pending, WrongPartsError
 from ..routing import Routes
 from ..services import Services
 from . import files
@@ -28,7 +28,7 @@ _FORM = form({"data": {"type": "string", "format": "binary"}}, "data")
 
 
 @routes.post("/uploads", scope="train")
-def create(body: UploadRequest, who: Caller, services: Serving) -> Upload:
+def create(body: UploadRequest, who: Caller, services: Serving, seal: Sealing) -> Upload:
     """Begin an upload; it lasts an hour."""
     limits = services.settings.limits
     if body.bytes > min(limits.upload_bytes, limits.file_bytes):
@@ -37,6 +37,7 @@ def create(body: UploadRequest, who: Caller, services: Serving) -> Upload:
     made = services.uploads.begin(
         who, filename=body.filename, purpose=body.purpose, size=body.bytes, mime_type=body.mime_type,
         file_expires=body.expires_after.seconds if body.expires_after else None,
+        also=lambda connection, pending: seal(connection, wire(pending, None)),
     )  # fmt: skip
     return wire(made, None)
 
@@ -51,7 +52,7 @@ def add_part(upload_id: Id, request: Request, who: Caller, services: Serving) ->
         with services.receiving():
             blob = _received(request, services)
         try:
-            return form_once(request, blob.sha256, lambda: _added(services, who, upload_id, blob))
+            return form_once(request, blob.sha256, lambda seal: _added(services, who, upload_id, blob, seal))
         except BaseException as error:
             services.store.blobs.delete(blob.name)
             if isinstance(error, Repeated):
@@ -66,11 +67,14 @@ def add_part(upload_id: Id, request: Request, who: Caller, services: Serving) ->
 
 
 @routes.post("/uploads/{upload_id}/complete", scope="train", errors=(404,))
-def complete(upload_id: Id, body: CompleteRequest, who: Caller, services: Serving) -> Upload:
+def complete(upload_id: Id, body: CompleteRequest, who: Caller, services: Serving, seal: Sealing) -> Upload:
     """Make the parts one file, in the order given. Their sizes must add up to what was declared."""
     most = services.settings.limits.project_bytes
     try:
-        done, made = services.uploads.complete(who, upload_id, body.part_ids, body.md5, most, _judge)
+        done, made = services.uploads.complete(
+            who, upload_id, body.part_ids, body.md5, most, _judge,
+            lambda connection, both: seal(connection, wire(both[0], files.wire(both[1], services))),
+        )  # fmt: skip
     except NoUploadError as error:
         raise _no_such_upload(upload_id) from error
     except ClosedError as error:
@@ -101,9 +105,12 @@ def wire(upload: Pending, file: File | None) -> Upload:
     )  # fmt: skip
 
 
-def _added(services: Services, who: Identity, upload_id: str, blob: Blob) -> UploadPart:
-    part_id, at = services.uploads.add(who, upload_id, blob)
-    return UploadPart(id=part_id, created_at=int(at), upload_id=upload_id)
+def _added(services: Services, who: Identity, upload_id: str, blob: Blob, seal: Seal) -> UploadPart:
+    return _part(services.uploads.add(who, upload_id, blob, lambda connection, made: seal(connection, _part(made))))
+
+
+def _part(part: Part) -> UploadPart:
+    return UploadPart(id=part.id, created_at=int(part.created_at), upload_id=part.upload_id)
 
 
 def _received(request: Request, services: Services) -> Blob:
