@@ -107,6 +107,7 @@ def main() -> None:
     medians = {name: statistics.median(found) for name, found in rates.items()}
     found = {
         "date": datetime.now(UTC).date().isoformat(),
+        "command": "python benchmarks/generation.py",
         "machine": {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()},
         "versions": {name: version(name) for name in ("torch", "transformers")},
         "settings": {key: value for key, value in vars(args).items() if key != "out"},

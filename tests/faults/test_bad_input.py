@@ -219,8 +219,8 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
         (b"PK\x03\x04....", "zip archive"),
         (b"%PDF-1.7", "a PDF"),
         (b"BZh91AY", "bzip2"),
-        (gzip.compress(gzip.compress(GOOD)), "compressed twice"),
-        (gzip.compress(b"PAR1...."), "a compressed Parquet file"),
+        (gzip.compress(gzip.compress(GOOD, mtime=0), mtime=0), "compressed twice"),
+        (gzip.compress(b"PAR1....", mtime=0), "a compressed Parquet file"),
     ],
 )
 def test_what_is_packed_otherwise_is_named(tmp_path: Path, content: bytes, what: str) -> None:

@@ -1,0 +1,76 @@
+"""How long `tunesmith evaluate` takes: base and tuned model asked anew, and again where nothing has changed.
+
+    python benchmarks/evaluation_speed.py RUN [--out results.json] [--rounds 5]
+
+RUN is a finished run; `make demo` makes one of 300 test rows. It is evaluated in a copy. Each command is a process of
+its own, with Python's start. The machine should have nothing else to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+COMMAND = [sys.executable, "-m", "tunesmith", "evaluate"]
+
+
+def seconds(run: Path, *options: str) -> float:
+    """Of one evaluation. A gate that says no (10) is an answer as well."""
+    begin = time.perf_counter()
+    ended = subprocess.run([*COMMAND, run, *options, "--json"], stdout=subprocess.PIPE, check=False)  # noqa: S603
+    if ended.returncode not in (0, 10):
+        sys.exit(f"tunesmith evaluate ended with {ended.returncode}")
+    return time.perf_counter() - begin
+
+
+def imports_torch(run: Path) -> bool:
+    """Whether an evaluation of what is known loads torch."""
+    command = [sys.executable, "-X", "importtime", *COMMAND[1:], run, "--json"]
+    told = subprocess.run(command, capture_output=True, text=True, check=False).stderr  # noqa: S603
+    return any(line.rpartition("|")[2].strip() == "torch" for line in told.splitlines())
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        shutil.copytree(args.run, run)
+        fresh = [seconds(run, "--fresh") for _ in range(2)]
+        again = [seconds(run) for _ in range(args.rounds)]
+        torch = imports_torch(run)
+        rows = len((run / "predictions.jsonl").read_text("utf-8").splitlines())
+    found = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "command": "python benchmarks/evaluation_speed.py RUN",
+        "machine": {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()},
+        "versions": {name: version(name) for name in ("tunesmith", "torch", "transformers")},
+        "rows": rows,
+        "seconds_fresh": [round(one, 2) for one in fresh],
+        "seconds_again": [round(one, 2) for one in again],
+        "seconds_again_median": round(statistics.median(again), 2),
+        "again_imports_torch": torch,
+    }
+    text = json.dumps(found, indent=1)
+    print(text)
+    if args.out:
+        args.out.write_text(text + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
