@@ -1,6 +1,6 @@
 """Greedy answers of the bundled base in batches, beside `transformers.generate` with the same rows in the same batches.
 
-    PYTHONPATH=src python benchmarks/generation.py [--out results.json] [--rows 64] [--batch 16] [--tokens 64]
+    PYTHONPATH=src python benchmarks/generation.py [--out results.json] [--rows 64] [--batch 16] [--tokens 128]
 
 Both get the same loaded model, tokens, stop tokens and padding; they take turns, round by round, and answers must be
 the same where the two best logits are not within 1e-3. Figures are tokens a second, the median of the rounds. The
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--base", default="bundled/tunesmith-8m")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
-    for name, default in (("rows", 64), ("batch", 16), ("tokens", 64), ("rounds", 3)):
+    for name, default in (("rows", 64), ("batch", 16), ("tokens", 128), ("rounds", 3)):
         parser.add_argument(f"--{name}", type=int, default=default)
     args = parser.parse_args()
     memory.keep_large_blocks()
