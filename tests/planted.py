@@ -75,7 +75,7 @@ def _recipe(folder: Path, name: str, training: dict[str, Any], max_tokens: int, 
 
 
 def _said(hall: str) -> str:
-    return json.dumps({"hall": hall})
+    return f"hall: {hall}"  # the tokens that stand in the document, so that to copy them is all there is to learn
 
 
 def stock(folder: Path, *, weeks: int = 6, seed: int = 1, **training: Any) -> Task:
