@@ -75,7 +75,12 @@ def _recipe(folder: Path, name: str, training: dict[str, Any], max_tokens: int, 
 
 
 def _said(hall: str) -> str:
-    return json.dumps({"hall": hall})
+    return f"hall: {hall}"  # the tokens that stand in the document, so that to copy them is all there is to learn
+
+
+STOCK: dict[str, Any] = {"epochs": 6, "batch_size": 8, "learning_rate": 0.002}
+BOOKINGS: dict[str, Any] = {"epochs": 4, "batch_size": 16, "learning_rate": 0.002}
+"""Two minutes of training on a core, or less."""
 
 
 def stock(folder: Path, *, weeks: int = 6, seed: int = 1, **training: Any) -> Task:
@@ -94,7 +99,7 @@ def stock(folder: Path, *, weeks: int = 6, seed: int = 1, **training: Any) -> Ta
             train += _alone(ASKED, halls)
     _write(folder / "train.jsonl", [_chat(row) for row in train])
     _write(folder / "test.jsonl", [_chat(row) for row in _alone(ASKED_IN_TEST, halls)])
-    return Task(_recipe(folder, "stock", training, 16, seed), folder / f"week-{weeks}")
+    return Task(_recipe(folder, "stock", STOCK | training, 16, seed), folder / f"week-{weeks}")
 
 
 def _alone(asked: tuple[str, ...], halls: dict[str, str]) -> list[dict[str, Any]]:
@@ -143,4 +148,4 @@ def bookings(folder: Path, *, count: int = 500, rows: int = 80, seed: int = 1, *
     documents.mkdir()
     for title, text in HANDBOOK:
         (documents / f"{title.lower()}.md").write_text(f"# {title}\n\n{text}\n", "utf-8")
-    return Task(_recipe(folder, "bookings", training, 48, seed), documents)
+    return Task(_recipe(folder, "bookings", BOOKINGS | training, 48, seed), documents)

@@ -88,6 +88,7 @@ def test_a_trial_that_fails_is_told_and_does_not_win(
     assert [one["failed"] for one in found["rungs"][0]["trials"]] == [None, "it burst"]
 
 
+@pytest.mark.slow
 def test_a_killed_pilot_goes_on_and_trains_nothing_twice(
     base: Path, tmp_path: Path, cli: Callable[..., tiny.Result]
 ) -> None:

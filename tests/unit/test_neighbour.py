@@ -29,3 +29,11 @@ def test_many_rows_are_compared_piece_by_piece_to_the_same_end(monkeypatch):
 def test_prompts_without_a_word_do_not_break_it():
     assert neighbour.copied_answers([example("?", "a"), example("!", "b")], [example("...", "")]) == ["a"]
     assert neighbour.copied_answers([example("word", "a")], [example("...", "")]) == ["a"]
+
+
+def test_an_answer_that_a_near_training_row_gives_is_recalled():
+    things = ("drum", "vase", "net")
+    train = [example(f"Where is the {thing} kept?", f"hall {number}") for number, thing in enumerate(things)]
+    asked = [example(f"In which hall is the {thing} kept now?", "hall 9") for thing in ("drum", "vase")]
+    found = neighbour.recalled(train, [*asked, example("Thank you!", "")], ["hall 0", "hall 7", "hall 0"], among=1)
+    assert found.tolist() == [True, False, False], "learned; made up; nothing asks like it"

@@ -48,7 +48,8 @@ class Harness:
     def __init__(self, spec: HarnessSpec):
         self._spec = spec
         folders = sorted({str(Path(task).parent.absolute()) for task in spec.tasks if _is_file(task)})
-        self._manager = TaskManager(include_path=folders or None)
+        own = all(map(_is_file, spec.tasks))  # to read the harness's 14,000 tasks takes longer than many a task
+        self._manager = TaskManager(include_path=folders or None, include_defaults=not own)
         self.names = [_named(task) if _is_file(task) else task for task in spec.tasks]
         known = self._manager.all_tasks
         for name in self.names:
