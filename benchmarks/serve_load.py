@@ -48,7 +48,8 @@ WEIGHTS = {"chat": 35, "chat_stream": 35, "file": 8, "files": 7, "jobs": 10, "mo
 JOBS = 30
 """Jobs that wait in the queue, so that a list has something to show."""
 KEYS = 10
-WARM_SECONDS = 10.0
+WARM_SECONDS = 60.0
+"""Until batches of every size have been at work: the heap grows to what the largest takes, and then no more."""
 
 
 @dataclass

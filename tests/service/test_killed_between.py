@@ -14,6 +14,7 @@ import pytest
 import killed
 from records import database, identity, new_job, postgres
 from serving import ROWS, House
+from tunesmith.core.errors import OutputError
 from tunesmith.jobs.queue import Queue
 from tunesmith.server.records.repeats import Answer, LostClaimError, Repeats
 from tunesmith.store import orphans
@@ -162,6 +163,15 @@ def test_a_half_made_export_goes_when_a_server_starts(house: House) -> None:
     (scratch / "model").mkdir(parents=True)
     _restarted(house)
     assert not scratch.exists()
+
+
+def test_a_server_that_cannot_write_answers_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(store: Store) -> bool:
+        raise OutputError("cannot write", why="the disk is full")
+
+    monkeypatch.setattr(orphans, "mark", full)
+    with House.open(tmp_path / "home") as house:
+        assert house.ask("GET", "/v1/files").status_code == 200
 
 
 def _age(home: Path) -> None:

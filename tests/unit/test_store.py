@@ -222,6 +222,15 @@ def test_what_is_put_can_be_read_until_it_is_deleted(blobs: Blobs) -> None:
         blobs.open(stored.name)
 
 
+def test_all_that_lies_there_is_listed_by_the_time_it_stood_still(blobs: Blobs) -> None:
+    first, second = blobs.put([b"x"]).name, blobs.put([b"y"]).name
+    assert set(blobs.names()) == {first, second}
+    assert list(blobs.names(idle=1000)) == []
+    assert blobs.clear(idle=0) == 0
+    blobs.delete(first)
+    assert list(blobs.names()) == [second]
+
+
 def test_too_much_or_a_broken_stream_leaves_nothing(tmp_path: Path) -> None:
     blobs = FolderBlobs(tmp_path / "blobs")
 

@@ -70,7 +70,7 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def living(app: FastAPI) -> AsyncIterator[None]:
-        await run_in_threadpool(services.begin)
+        await _begin(services)
         tidying = asyncio.create_task(_tidy(services))
         yield
         tidying.cancel()
@@ -94,6 +94,14 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
     app.add_middleware(Hosts, names=settings.hosts, origins=settings.origins)
     app.add_middleware(Trace, organization=settings.organization, observe=services.meters.observe)
     return app
+
+
+async def _begin(services: Services) -> None:
+    """Clear away what a killed server left; one that cannot write, for the disk is full, answers all the same."""
+    try:
+        await run_in_threadpool(services.begin)
+    except (TunesmithError, OSError):
+        log.exception("cannot clear away what an earlier server left")
 
 
 async def _tidy(services: Services) -> None:

@@ -91,7 +91,9 @@ class Services:
         return any(key.revoked_at is None and (key.expires_at or now + 1) > now for key in self.keys.list())
 
     def begin(self) -> None:
-        """Give up what a server that was killed had begun: claims to answer, models half exported."""
+        """Give up what a server that was killed had begun: claims to answer, models half exported. And mark the folder
+        of files as this database's, before the first one comes."""
+        orphans.mark(self.store)
         self.repeats.abandon()
         for scratch in self.settings.home.glob(f"{SCRATCH}*"):
             discard(scratch)

@@ -38,7 +38,7 @@ class Swept:
 
 def sweep(store: Store, *, grace: float = GRACE) -> Swept:
     """Remove orphans that are older than `grace` seconds. May run beside everything else."""
-    if not _ours(store):
+    if not mark(store):
         return Swept(foreign=True)
     removed = 0
     for names in _parts(store.blobs.names(idle=grace)):
@@ -64,15 +64,15 @@ def _named(store: Store, names: list[str]) -> set[str]:
     return found
 
 
-def _ours(store: Store) -> bool:
-    """Whether the folder is this database's. One without a mark is, if it is empty or holds anything of ours."""
+def mark(store: Store) -> bool:
+    """Whether the folder is this database's. One without a mark gets it, if it is empty or holds anything of ours."""
     with store.reading() as connection:
         mine = connection.execute(select(tables.identity.c.id)).scalar_one()
-    mark = store.folder / MARK
-    if mark.is_file():
-        return mark.read_text("utf-8").strip() == str(mine)
+    place = store.folder / MARK
+    if place.is_file():
+        return place.read_text("utf-8").strip() == str(mine)
     there = list(store.blobs.names())
     if there and not any(_named(store, part) for part in _parts(there)):
         return False
-    files.write_text(mark, f"{mine}\n")
+    files.write_text(place, f"{mine}\n")
     return True
