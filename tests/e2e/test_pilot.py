@@ -160,6 +160,7 @@ def test_the_learning_curve_grows_and_says_what_more_rows_would_bring(base: Path
     losses = [next(m["tuned"] for m in one["metrics"] if m["name"] == "loss") for one in found["points"]]
     assert losses[-1] < losses[0]
     assert found["forecast"]["rows"] == 84
+    assert set(found["of"]) == {"recipe", "data", "base"}
     low, high = found["forecast"]["gain_ci95"]
     assert low <= found["forecast"]["gain"] <= high
     both = tiny.tunesmith("pilot", recipe, "--learning-curve", "--budget", "5m", "--out", tmp_path / "x")

@@ -16,7 +16,7 @@ from tunesmith.report.charts import SETTINGS, WIDTHS, canvas, settle, short
 from tunesmith.report.svg import PALETTE, Caption, inline
 from tunesmith.report.wording import number
 
-_HEIGHT = 300
+_HEIGHT = 320
 _METRIC = "metric-name"
 
 
@@ -31,7 +31,7 @@ def growth_chart(growth: GrowthFacts | None) -> Markup:
 
 
 def _draw(growth: GrowthFacts, width: int) -> Figure:
-    figure, axes = canvas(width, _HEIGHT, left=56, right=22, bottom=46, top=34)
+    figure, axes = canvas(width, _HEIGHT, left=56, right=22, bottom=46, top=56)
     rows, values = [one.rows for one in growth.points], [one.value for one in growth.points]
     axes.set_xscale("log")
     ahead = growth.forecast
@@ -40,7 +40,7 @@ def _draw(growth: GrowthFacts, width: int) -> Figure:
     axes.set_xticks(ticks, [_rows(tick) for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_ylim(*_limits(growth))
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: _level(y, growth.unit)))
     axes.grid(axis="y", color=PALETTE["grid"], linewidth=1.0)
     axes.set_axisbelow(True)
@@ -66,7 +66,8 @@ def _legend(figure: Figure, width: int, *, forecast: bool) -> None:
         parts.append((140, "\N{WHITE CIRCLE} forecast", "check"))
     for left, name, colour in parts:
         figure.text(left / width, top, name, color=PALETTE[colour], weight="bold", va="center")
-    figure.text(1 - 14 / width, top, _METRIC, color=PALETTE["soft"], ha="right", va="center")
+    # On a line of its own: beside the others a long name would have no room on a phone.
+    figure.text(14 / width, 1 - 36 / _HEIGHT, _METRIC, color=PALETTE["soft"], va="center")
 
 
 def _rows(count: int) -> str:
