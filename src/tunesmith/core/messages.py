@@ -11,6 +11,8 @@ Role = Literal["system", "developer", "user", "assistant", "tool"]
 Kind = Literal["supervised", "preference", "labelled", "prompt", "text"]
 """What a row can teach: an answer, the better of two, good or bad, what graders reward, or text itself."""
 
+_PLAIN = {"role", "content", "weight"}
+
 
 class Message(BaseModel):
     """One turn of a conversation, in the field's common wire form."""
@@ -48,6 +50,8 @@ class Message(BaseModel):
 
     def template_form(self) -> dict[str, Any]:
         """The dict that chat templates read: no weight, no empty keys, always a content, arguments as objects."""
+        if self.content is not None and self.model_fields_set <= _PLAIN:
+            return {"role": self.role, "content": self.content}
         form = self.model_dump(exclude_none=True, exclude={"weight"})
         form.setdefault("content", "")
         if self.tool_calls:

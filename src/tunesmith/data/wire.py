@@ -87,5 +87,8 @@ def unpacked_pieces(examples: Sequence[Example], content: bytes) -> Iterator[tup
 def _stretches(one: Encoded) -> list[tuple[int, float]]:
     """(tokens, loss weight) of each stretch of one weight."""
     weight = one.loss_weight
-    starts = np.flatnonzero(np.append(True, weight[1:] != weight[:-1])) if len(weight) else np.zeros(0, np.int64)
-    return list(zip(np.diff(np.append(starts, len(weight))).tolist(), weight[starts].tolist(), strict=True))
+    if not len(weight):
+        return []
+    starts = [0, *(np.flatnonzero(weight[1:] != weight[:-1]) + 1).tolist()]
+    ends = [*starts[1:], len(weight)]
+    return [(end - start, float(weight[start])) for start, end in zip(starts, ends, strict=True)]
