@@ -9,9 +9,6 @@ its own, with Python's start. The machine should have nothing else to do.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import re
 import shutil
 import statistics
@@ -19,9 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
+
+import written
 
 COMMAND = [sys.executable, "-m", "tunesmith", "evaluate"]
 
@@ -59,20 +56,13 @@ def main() -> None:
         torch = imports_torch(run)
         rows = len((run / "predictions.jsonl").read_text("utf-8").splitlines())
     found = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "command": "python benchmarks/evaluation_speed.py RUN",
-        "machine": {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()},
-        "versions": {name: version(name) for name in ("tunesmith", "torch", "transformers")},
         "rows": rows,
         "seconds_fresh": fresh,
         "seconds_again": [one["whole"] for one in again],
         "seconds_again_median": statistics.median(one["whole"] for one in again),
         "again_imports_torch": torch,
     }
-    text = json.dumps(found, indent=1)
-    print(text)
-    if args.out:
-        args.out.write_text(text + "\n", "utf-8")
+    written.write(found, args.out)
 
 
 if __name__ == "__main__":

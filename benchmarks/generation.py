@@ -11,16 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import time
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+import written
 
 from tunesmith.core.messages import Message
 from tunesmith.data.template import PLAIN_TEMPLATE
@@ -106,10 +103,6 @@ def main() -> None:
     differ, far = near_ties(model, rows, answers["tunesmith"], answers["transformers"])
     medians = {name: statistics.median(found) for name, found in rates.items()}
     found = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "command": "python benchmarks/generation.py",
-        "machine": {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()},
-        "versions": {name: version(name) for name in ("torch", "transformers")},
         "settings": {key: value for key, value in vars(args).items() if key != "out"},
         "answer_tokens": sum(map(len, answers["tunesmith"])),
         "tokens_per_s": {name: round(rate, 1) for name, rate in medians.items()},
@@ -120,10 +113,7 @@ def main() -> None:
         "answers_that_differ": differ,
         "of_them_without_a_near_tie": far,
     }  # fmt: skip
-    text = json.dumps(found, indent=1)
-    print(text)
-    if args.out:
-        args.out.write_text(text + "\n", "utf-8")
+    written.write(found, args.out)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the benchmarks of the service write: figures with the date, the command, the machine and the versions."""
+"""What the benchmarks write: figures with the date, the command, the machine and the versions."""
 
 from __future__ import annotations
 
