@@ -75,7 +75,7 @@ def test_the_words_for_people_and_the_answer_that_one_chooses(
                "--unanswerable", 1, "--unanswerable-answer", "Das steht hier nicht.")  # fmt: skip
     assert done.code == 0, done.err
     assert "8 rows written" in done.out
-    assert "8 of them without the answer" in done.out
+    assert "8 of them without the answer" in " ".join(done.out.split())
     assert "left out: qa.jsonl:9: no passage holds the answer" in done.out
     assert {row.answer() for row in load(tmp_path / "o.json").examples} == {"Das steht hier nicht."}
     assert "answer: Das steht hier nicht." in str(load(tmp_path / "o.json").examples[0].messages[0].content)
