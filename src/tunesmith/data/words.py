@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
-MOST_WORDS = 2**18
+MOST_WORDS = 2**19
 """Kept; then all are forgotten, and the frequent ones are soon there again."""
 LONGEST = 40
 """Characters of a word that is kept. Longer ones, like whole sentences of Chinese, hardly ever come again."""
@@ -32,6 +32,8 @@ _LEADING_SPACE = {
 _BETWEEN = re.compile(r"(?<=\S) (?=\S)")
 _OTHER_SPACE = re.compile(r"\s | \s|\A | \Z")
 """A space where a text is not cut."""
+_UNCUT = re.compile(r"[^\S ]|\A | \Z|  (?![A-Za-z])")
+"""What keeps a part with two spaces between its words whole."""
 _LONG_SPACE = re.compile(r"  (?![A-Za-z])")
 """Of two spaces before a letter each is a token. Of more the first may be one together; and so may two before a digit,
 where digits are cut off first."""
@@ -124,7 +126,13 @@ def _at_each_space(text: str) -> list[str]:
 
 
 def _between(text: str) -> list[str]:
-    return _BETWEEN.split(text) if _OTHER_SPACE.search(text) else text.split(" ")
+    """At each place where it may be cut."""
+    if not _OTHER_SPACE.search(text):
+        return text.split(" ")
+    words: list[str] = []
+    for part in _BETWEEN.split(text):
+        words += [part] if _UNCUT.search(part) else part.split(" ")
+    return words
 
 
 def _joined(ids: dict[str, bytes], keys: Sequence[str]) -> bytes | None:
