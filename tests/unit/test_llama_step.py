@@ -57,6 +57,21 @@ def test_logits_are_those_of_the_whole_forward(kind: str) -> None:
     assert _largest_difference(tiny.random_model(MODELS[kind]()).eval()) < 2e-4  # of logits up to 40
 
 
+@torch.inference_mode()
+def test_in_bf16_it_is_as_near_to_float32_as_the_whole_forward() -> None:
+    exact, model = tiny.model("llama").eval(), tiny.model("llama").eval().to(torch.bfloat16)
+    wanted, quick, usual = (DecoderOnly(one, _rows(), 0) for one in (exact, model, model))
+    usual._shaped = False
+    errors: list[tuple[float, float]] = []
+    for _ in range(40):
+        logits = wanted.logits()
+        errors.append(tuple(float((one.logits() - logits).square().mean().sqrt()) for one in (quick, usual)))
+        for one in (wanted, quick, usual):
+            one.append(logits.argmax(-1))
+    (ours, theirs), size = torch.tensor(errors).mean(0).tolist(), float(logits.square().mean().sqrt())
+    assert ours < 1.1 * theirs < 0.05 * size
+
+
 @pytest.mark.parametrize(
     "spec", [config.LoraSpec(r=4), config.LoraSpec(r=4, dora=True), config.Ia3Spec()], ids=["lora", "dora", "ia3"]
 )

@@ -25,6 +25,7 @@ from .base import Adapter
 from .config import LoraSpec
 from .folders import PEFT_PREFIX
 from .linear import leaf, require_rank, targeted, width
+from .lowrank import plus
 
 
 class LoraLinear(nn.Module):
@@ -60,9 +61,8 @@ class LoraLinear(nn.Module):
         out: Tensor = self.base_layer(x)
         if not self.enabled:
             return out
-        low = F.dropout(x, self.dropout, self.training) if self.dropout else x
-        low = F.linear(low, self.lora_A.to(x.dtype)) * self.scaling
-        return out + F.linear(low, self.lora_B.to(x.dtype))
+        seen = F.dropout(x, self.dropout, self.training) if self.dropout else x
+        return plus(out, seen, self.lora_A, self.lora_B, self.scaling)
 
     def parts(self) -> dict[str, Parameter]:
         """What is trained, by its name behind the layer's in PEFT's files."""

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
 from ..core.errors import ConflictError, ContentError, nearest
@@ -20,6 +19,7 @@ from ..models.quantize import QuantizedLinear
 from . import folders
 from .folders import PEFT_PREFIX
 from .linear import linear_layers, width
+from .lowrank import plus
 
 _UNKNOWN = ("use_dora", "modules_to_save", "rank_pattern", "alpha_pattern", "layer_replication", "use_bdlora")
 """Settings of PEFT's that change what an adapter computes."""
@@ -50,7 +50,7 @@ class SeveralLinear(nn.Module):
         for name, weight in self.weights.items():
             if name in self.additions:
                 down, up = self.additions[name]
-                out = out + weight * F.linear(F.linear(x, down.to(x.dtype)), up.to(x.dtype))
+                out = plus(out, x, down, up, weight)
         return out
 
     def merge(self) -> None:

@@ -64,10 +64,17 @@ def _attention(
     q_B1NH, k_B1KH = _turned(q_B1NH, *turn_B11H), _turned(k_B1KH, *turn_B11H)
     keys_BKLH, values_BKLH = layer.update(k_B1KH.transpose(1, 2), v_B1KH.transpose(1, 2))
     q_BKGH = q_B1NH.view(rows, keys_BKLH.shape[1], -1, width) * attention.scaling
-    scores_BKGL = torch.matmul(q_BKGH, keys_BKLH.transpose(-1, -2)) + hidden_B11L
-    share_BKGL = scores_BKGL.softmax(-1, dtype=torch.float32).to(values_BKLH.dtype)
-    heard: Tensor = attention.o_proj(torch.matmul(share_BKGL, values_BKLH).view(rows, 1, -1))
+    heard: Tensor = attention.o_proj(_heard(q_BKGH, keys_BKLH, values_BKLH, hidden_B11L).reshape(rows, 1, -1))
     return heard
+
+
+def _heard(q_BKGH: Tensor, keys_BKLH: Tensor, values_BKLH: Tensor, hidden_B11L: Tensor) -> Tensor:
+    """What each head takes from what it sees: [B, K, G, H]. Torch's own kernel reads a cache with room as it lies,
+    where a product in bf16 copies it first; in float32 nothing is copied, and for many rows the products are faster."""
+    if q_BKGH.dtype != torch.float32:
+        return F.scaled_dot_product_attention(q_BKGH, keys_BKLH, values_BKLH, attn_mask=hidden_B11L, scale=1.0)
+    scores_BKGL = torch.matmul(q_BKGH, keys_BKLH.transpose(-1, -2)) + hidden_B11L
+    return torch.matmul(scores_BKGL.softmax(-1), values_BKLH)
 
 
 def _turned(x_B1NH: Tensor, cos_B11H: Tensor, sin_B11H: Tensor) -> Tensor:
