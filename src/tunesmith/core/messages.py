@@ -89,7 +89,10 @@ class Example(BaseModel):
         return prompt_key(self.prompt())
 
     def _last_assistant(self) -> int:
-        return next(i for i in range(len(self.messages) - 1, -1, -1) if self.messages[i].role == "assistant")
+        last = len(self.messages) - 1
+        while self.messages[last].role != "assistant":
+            last -= 1
+        return last
 
 
 class Preference(BaseModel):
