@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,20 +69,6 @@ def loses_digits(text: bytes) -> bool:
 
     json.loads(text, parse_int=whole)
     return bool(found)
-
-
-_LARGE = re.compile(rb"[0-9]{19}|[0-9][eE]")
-"""What JSON has in which a float of LARGEST or more stands."""
-
-
-def plain(text: bytes, limits: Limits = LIMITS) -> bool:
-    """Whether it is seen at a glance that valid JSON has no `oddity`."""
-    return (
-        text.count(b"{") + text.count(b"[") <= limits.depth
-        and text.count(b":") <= limits.columns
-        and b"\\u0000" not in text
-        and not _LARGE.search(text)
-    )
 
 
 def oddity(value: Any, limits: Limits = LIMITS) -> str | None:

@@ -16,7 +16,6 @@ from .lines import json_array, json_lines
 from .places import require_file
 from .plain import speaks, text_rows
 from .raw import HUGE, LIMITS, DamagedError, Limits, RawRow, loses_digits, oddity
-from .raw import plain as seen_plain
 from .tables import header, table_rows
 
 _MARKS = (
@@ -59,9 +58,7 @@ def rows(path: Path, *, asked: str | None, known: Known, limits: Limits = LIMITS
 
 def checked(raw: RawRow, limits: Limits) -> RawRow:
     """The row, or the reason for which it is none that is meant."""
-    if raw.reason or (raw.text and seen_plain(raw.text, limits)):
-        return raw
-    odd = oddity(raw.value, limits)
+    odd = None if raw.reason else oddity(raw.value, limits)
     if odd is HUGE and not (raw.text and loses_digits(raw.text)):
         return raw
     return RawRow(raw.line, reason=odd) if odd else raw
