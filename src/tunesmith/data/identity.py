@@ -50,10 +50,18 @@ def _canonical(value: dict[str, Any]) -> bytes:
 
 def _plain(value: Any) -> bool:
     """Whether it consists of texts, lists and objects with texts as keys."""
-    kind = type(value)
-    if kind is dict:
-        return all(type(key) is str for key in value) and all(map(_plain, value.values()))
-    return kind is str or (kind is list and all(map(_plain, value)))
+    items = value
+    if type(value) is dict:
+        for key in value:
+            if type(key) is not str:
+                return False
+        items = value.values()
+    elif type(value) is not list:
+        return type(value) is str
+    for item in items:  # noqa: SIM110  a generator for all() takes twice as long
+        if type(item) is not str and not _plain(item):
+            return False
+    return True
 
 
 def digests(rows: Iterable[Row]) -> Digests:
