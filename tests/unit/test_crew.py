@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import tiny
 from tunesmith.core.errors import TunesmithError
 from tunesmith.core.events import silent
 from tunesmith.core.messages import Example, Message
+from tunesmith.data.check_privacy import Policy
 from tunesmith.data.config import DataSpec, SourceSpec
 from tunesmith.data.judge import Judge
 from tunesmith.data.language import Languages, Usual, usual_languages
@@ -23,7 +24,7 @@ from tunesmith.data.look import portions
 from tunesmith.data.pii.rows import find_in_rows
 from tunesmith.data.rows import Joined, RowStore, pick, records
 from tunesmith.pipelines import crew
-from tunesmith.pipelines.crew import Crew
+from tunesmith.pipelines.crew import Answers, Crew
 from tunesmith.pipelines.judging import Judging
 from tunesmith.pipelines.prepare import prepare
 from tunesmith.pipelines.recipe import RunSpec
@@ -90,11 +91,14 @@ def test_rows_are_searched_while_they_come(workers: Crew, count: int) -> None:
 
 
 def test_reading_that_fails_keeps_nobody_waiting() -> None:
-    with pytest.raises(ValueError, match="the file"), Crew("bundled/tunesmith-8m", workers=2) as made:  # noqa: SIM117
-        with SearchedRows(made) as store:
+    def read(made: Crew) -> None:
+        with made, SearchedRows(made) as store:
             for one in rows(20):
                 store.append(one)
             raise ValueError("the file ends here")
+
+    with pytest.raises(ValueError, match="the file ends here"):
+        read(Crew("bundled/tunesmith-8m", workers=2))
 
 
 def test_few_rows_are_not_searched_elsewhere() -> None:
@@ -140,12 +144,11 @@ def test_a_rows_json_is_found_wherever_it_is_kept() -> None:
     assert (again, again.model_fields_set) == (rows(1)[0], rows(1)[0].model_fields_set)
 
 
-def checked(folder: Path, policy: str) -> dict[str, Any]:
-    sources = {
-        "train": (SourceSpec(path=str(folder / "train.jsonl")),),
-        "test": SourceSpec(path=str(folder / "t.jsonl")),
-    }
-    data = DataSpec(**sources, validation=0.1, personal_data=policy, on_overlap="drop", near_duplicates="drop")
+def checked(folder: Path, policy: Policy) -> dict[str, Any]:
+    train, test = (SourceSpec(path=str(folder / name)) for name in ("train.jsonl", "test.jsonl"))
+    data = DataSpec(
+        train=(train,), test=test, validation=0.1, personal_data=policy, on_overlap="drop", near_duplicates="drop"
+    )  # fmt: skip
     made = prepare(RunSpec(data=data))
     tokens = [one.input_ids.tolist() for one in made.train.encoded]
     return {"audit": made.audit.as_json(), "tokens": tokens, "fingerprint": made.tokens_fingerprint}
@@ -153,23 +156,25 @@ def checked(folder: Path, policy: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("policy", ["mask", "drop"])
 def test_a_check_with_workers_finds_what_one_without_finds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: Policy
 ) -> None:
     made = [{"messages": [m.template_form() for m in one.messages]} for one in rows(120)]
     tiny.write_rows(tmp_path / "train.jsonl", made)
-    tiny.write_rows(tmp_path / "t.jsonl", made[20:24])
+    tiny.write_rows(tmp_path / "test.jsonl", made[20:24])
     alone = checked(tmp_path, policy)
+    given: list[str] = []
+    do = Crew.do
+
+    def noted(self: Crew, task: Mapping[str, Any], rows: Iterable[bytes]) -> Answers:
+        given.append(task["task"])
+        return do(self, task, rows)
+
+    monkeypatch.setattr(Crew, "do", noted)
     monkeypatch.setattr(crew, "ENOUGH_ROWS", 60)
     monkeypatch.setattr(crew, "_cores", lambda: 2)
     assert json.dumps(checked(tmp_path, policy)) == json.dumps(alone)
+    assert given == ["find", "judge", "encode"]
     codes = {finding["code"] for finding in alone["audit"]["findings"]}
     done = {"mask": "personal_data_masked", "drop": "personal_data_dropped"}[policy]
-    assert codes >= {
-        done,
-        "refusal",
-        "boilerplate",
-        "broken_encoding",
-        "repetition",
-        "other_language",
-        "overlap_dropped",
-    }
+    assert codes >= {done, "refusal", "boilerplate", "broken_encoding", "repetition", "other_language"}
+    assert "overlap_dropped" in codes
