@@ -262,8 +262,7 @@ class _Preparation:
             for source, role in ((data.test, "test"), (data.validation, "validation"))
         )
         examples = read[0] if len(read) == 1 else Joined(read)
-        # Behind all reading: a crew does one thing after the other. What is asked for first comes first.
-        usual = usual_languages(examples)
+        usual = usual_languages(examples)  # behind all reading, for a crew does one thing after the other
         judging, encoding = Judging(examples, usual, self.crew), Encoding(self.tokenizer, examples, self.crew)
         training = self._training(examples, [len(part) for part in read])
         if not isinstance(data.test, SourceSpec):
