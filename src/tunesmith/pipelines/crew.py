@@ -8,6 +8,7 @@ none outlives this process.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
 from queue import SimpleQueue
-from threading import Condition, Thread
+from threading import Condition, Lock, Thread
 from types import TracebackType
 from typing import Any
 
@@ -36,6 +37,10 @@ PORTION = 512
 MOST_WORKERS = 8
 PIPE = 1 << 20
 """Bytes that a pipe holds where the system allows it. A portion fits: its worker does not wait until it is read."""
+AHEAD = 2
+"""Portions that a worker has at once: one is done while the next already lies in its pipe."""
+SWITCH = 5e-4
+"""Seconds after which Python lets another thread go on, a tenth of the usual: so long a worker waits that is done."""
 
 
 class Crew:
@@ -125,8 +130,10 @@ class _Running:
     def __init__(self, workers: Sequence[_Worker]):
         self._workers = workers
         self._free: SimpleQueue[_Worker] = SimpleQueue()
-        for worker in workers:
+        for worker in [*workers] * AHEAD:
             self._free.put(worker)
+        self._switch = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH)
         self._tasks: SimpleQueue[tuple[bytes, Iterator[bytes], Answers] | None] = SimpleQueue()
         self._closed = False
         self._thread = Thread(target=self._run, name="crew", daemon=True)
@@ -145,9 +152,10 @@ class _Running:
         for worker in self._workers:
             worker.close()
         self._thread.join()
+        sys.setswitchinterval(self._switch)
 
     def _run(self) -> None:
-        with ThreadPoolExecutor(len(self._workers)) as threads:
+        with ThreadPoolExecutor(AHEAD * len(self._workers)) as threads:
             while given := self._tasks.get():
                 task, records, answers = given
                 try:
@@ -161,7 +169,7 @@ class _Running:
         try:
             while portion := list(islice(records, PORTION)):
                 waiting.append(threads.submit(self._ask, task, packed_rows(portion)))
-                if len(waiting) > 2 * len(self._workers):
+                if len(waiting) > 2 * AHEAD * len(self._workers):
                     answers.keep(waiting.popleft().result())
             while waiting:
                 answers.keep(waiting.popleft().result())
@@ -170,7 +178,7 @@ class _Running:
                 future.cancel()
 
     def _ask(self, task: bytes, rows: bytes) -> bytes:
-        """A portion done by the next worker that is free."""
+        """A portion done by the next worker that has room for one more."""
         if self._closed:
             raise TunesmithError("what is made of these rows is no longer wanted")
         worker = self._free.get()
@@ -184,21 +192,29 @@ class _Worker:
     """A process that does tasks on rows."""
 
     def __init__(self, base: str, date: str):
-        # One thread each: there is a worker for every core. In a session of its own, a Ctrl-C is this process's alone.
+        # One thread each: there is a worker for every core. In a group of its own, a Ctrl-C is this process's alone.
         environment = os.environ | {"TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "tunesmith.pipelines.crew_worker", base, date]
         self._process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603  our own interpreter
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True,
-            pipesize=PIPE,
-        )  # fmt: skip
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, process_group=0
+        )
+        for pipe in self._pipes():
+            with suppress(OSError, AttributeError):  # the system allows less, or has no such thing
+                fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE)
+        self._asking, self._answering = Lock(), Lock()
 
     def ask(self, task: bytes, rows: bytes) -> bytes:
-        """One portion there and back. TunesmithError where the process has ended."""
+        """One portion there and back, from several threads if need be. TunesmithError where the process has ended."""
         stdin, stdout = self._pipes()
         try:
-            write_frame(stdin, task)
-            write_frame(stdin, rows)
-            answer = read_frame(stdout)
+            with self._asking:
+                write_frame(stdin, task)
+                write_frame(stdin, rows)
+                self._answering.acquire()  # who asks next waits till the one before has its answer
+            try:
+                answer = read_frame(stdout)
+            finally:
+                self._answering.release()
         except (BrokenPipeError, ValueError):  # ValueError: the pipe was closed
             answer = None
         if answer is None:

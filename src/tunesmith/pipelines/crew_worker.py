@@ -31,6 +31,8 @@ from ..data.wire import (  # noqa: E402
 from ..models.find import find  # noqa: E402
 from ..models.tokenizer import tokenizer as load_tokenizer  # noqa: E402
 
+LESS = 10
+"""How much nicer than who began it a worker is: all wait for that process in the end."""
 Work = Callable[[list[Example]], bytes]
 
 
@@ -52,8 +54,10 @@ def work(task: bytes, base: str, date: str) -> Work:
 
 def main(base: str, date: str) -> None:
     """Answer every task and its frame of rows on stdin with what it makes of them on stdout, until stdin ends."""
+    os.nice(LESS)
     known = cache(lambda task: work(task, base, date))
     gc.freeze()
+    gc.set_threshold(100_000)  # the rows of a portion are gone before they are looked through
     while (task := read_frame(sys.stdin.buffer)) is not None and (rows := read_frame(sys.stdin.buffer)) is not None:
         write_frame(sys.stdout.buffer, known(task)(unpacked_rows(rows)))
 
