@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice, repeat
+from itertools import islice, starmap
 from typing import NamedTuple, Protocol
 
 from ..core.events import Progress, Sink, StageEnded, silent
@@ -83,7 +83,7 @@ def portions(
     examples: Sequence[Example], size: int = PORTION, judged: Iterable[Judgement] | None = None
 ) -> Iterator[list[Row]]:
     """The rows in order, `size` at a time, each with what it was `judged`, where that was done."""
-    rows = map(Row.of, examples, repeat(None) if judged is None else judged)
+    rows = map(Row.of, examples) if judged is None else starmap(Row.of, zip(examples, judged, strict=True))
     while portion := list(islice(rows, size)):
         yield portion
 
