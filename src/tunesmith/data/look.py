@@ -83,7 +83,9 @@ def portions(
     examples: Sequence[Example], size: int = PORTION, judged: Iterable[Judgement] | None = None
 ) -> Iterator[list[Row]]:
     """The rows in order, `size` at a time, each with what it was `judged`, where that was done."""
-    rows = map(Row.of, examples) if judged is None else starmap(Row.of, zip(examples, judged, strict=True))
+    rows: Iterator[Row] = map(Row.of, examples)
+    if judged is not None:
+        rows = starmap(Row.of, zip(examples, judged, strict=True))
     while portion := list(islice(rows, size)):
         yield portion
 
