@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -61,15 +62,25 @@ def write_rows(path: Path, known: list[str], count: int) -> None:
 
 
 def leave_out() -> None:
-    """Near-duplicates, languages and tokens do nothing from here on."""
+    """Near-duplicates, languages and tokens do nothing from here on, here and in the workers; all else is done."""
     from tunesmith.data import repeats
     from tunesmith.data.language import Languages
-    from tunesmith.pipelines import encoding
+    from tunesmith.pipelines import prepare
+
+    class NoTokens:
+        """In the place of `Encoding`."""
+
+        def __init__(self, *_: object):
+            """No task is given to the workers."""
+
+        def of(self, _: object) -> Iterator[Any]:
+            """No row."""
+            return iter(())
 
     repeats.find_repeats = lambda *_: repeats.Repeats.none()
     Languages.see = lambda *_: None
-    encoding.ENOUGH_ROWS = sys.maxsize
-    encoding.Encoding.of = lambda *_: iter(())
+    prepare.usual_languages = lambda _: None  # without which workers judge no language
+    prepare.Encoding = NoTokens
 
 
 def check(path: Path, everything: bool) -> None:
@@ -104,13 +115,15 @@ def tokenize(path: Path) -> None:
     from tunesmith.models.find import find
     from tunesmith.models.refs import DEFAULT
     from tunesmith.models.tokenizer import tokenizer
+    from tunesmith.pipelines.crew import Crew
     from tunesmith.pipelines.encoding import Encoding
 
     loaded = load(path).examples
     words = tokenizer(find(DEFAULT), PLAIN_TEMPLATE)
     begin = time.monotonic()
-    with Encoding(DEFAULT, words, loaded) as encoding:
-        made = (pieces for _, pieces in encoding.of(np.arange(len(loaded))) if isinstance(pieces, list))
+    with Crew(DEFAULT) as crew:
+        shown = Encoding(words, loaded, crew).of(np.arange(len(loaded)))
+        made = (pieces for _, pieces in shown if isinstance(pieces, list))
         tokens = sum(len(one.input_ids) for pieces in made for _, one in pieces)
     stages = {"tokenizing": time.monotonic() - begin}
     print(json.dumps({"rows": len(loaded), "tokens": tokens, "stages": stages}))

@@ -18,7 +18,8 @@ from tunesmith.data.tokenize import encode_rows
 from tunesmith.data.wire import read_frame, write_frame
 from tunesmith.models.find import find
 from tunesmith.models.tokenizer import tokenizer as load_tokenizer
-from tunesmith.pipelines import encoding
+from tunesmith.pipelines import crew
+from tunesmith.pipelines.crew import Crew
 from tunesmith.pipelines.encoding import Encoding
 
 # Shows the answers but the last without their end, and refuses tools: rows come whole, in pieces, and not at all.
@@ -64,52 +65,53 @@ def facts(shown: Any) -> list[Any]:
 
 
 def test_workers_make_the_same_tokens_in_the_same_order(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoding, "PORTION", 7)
+    monkeypatch.setattr(crew, "PORTION", 7)
     tokenizer = load_tokenizer(find(base), "")
     alone = facts(encode_rows(tokenizer, rows(60)))
     assert {len(made) for _, made in alone if isinstance(made, list)} == {1, 2}
     assert any(isinstance(made, str) for _, made in alone)
-    with Encoding(base, tokenizer, rows(60), workers=2) as made:
+    with Crew(base, workers=2) as workers:
+        made = Encoding(tokenizer, rows(60), workers)
         assert facts(made.of(np.arange(60))) == alone
         assert facts(made.of(np.array([0, 6, 7, 59]))) == [alone[i] for i in (0, 6, 7, 59)]
 
 
 def test_a_worker_that_is_killed_is_told_and_none_is_left(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoding, "PORTION", 1)
+    monkeypatch.setattr(crew, "PORTION", 1)
     started: list[Any] = []
-    start = encoding.subprocess.Popen
+    start = crew.subprocess.Popen
 
     def noted(*args: Any, **options: Any) -> Any:
         started.append(start(*args, **options))
         return started[-1]
 
-    monkeypatch.setattr(encoding.subprocess, "Popen", noted)
+    monkeypatch.setattr(crew.subprocess, "Popen", noted)
     many = rows(3000)
-    with Encoding(base, load_tokenizer(find(base), ""), many, workers=2) as made:
-        tokens = made.of(np.arange(len(many)))
+    with Crew(base, workers=2) as workers:
+        tokens = Encoding(load_tokenizer(find(base), ""), many, workers).of(np.arange(len(many)))
         next(tokens)
         for process in started:
             os.kill(process.pid, signal.SIGKILL)
-        with pytest.raises(TunesmithError, match="a process that makes tokens of rows ended"):
+        with pytest.raises(TunesmithError, match="a process that works on rows ended"):
             list(tokens)
     assert [process.poll() for process in started] == [-signal.SIGKILL] * 2
 
 
 def test_few_rows_start_no_worker(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoding, "_Worker", None)
+    monkeypatch.setattr(crew, "_Worker", None)
     tokenizer = load_tokenizer(find(base), "")
-    assert len(list(Encoding(base, tokenizer, rows(6)).of(np.arange(6)))) == 6
-    monkeypatch.setattr(encoding, "ENOUGH_ROWS", 6)
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(encoding.os.cpu_count()))
-    assert len(list(Encoding(base, tokenizer, rows(6)).of(np.arange(6)))) == 6
+    assert len(list(Encoding(tokenizer, rows(6), Crew(base)).of(np.arange(6)))) == 6
+    monkeypatch.setattr(crew, "ENOUGH_ROWS", 6)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(crew.os.cpu_count()))
+    assert len(list(Encoding(tokenizer, rows(6), Crew(base)).of(np.arange(6)))) == 6
 
 
 def test_leaving_early_ends_the_workers(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoding, "PORTION", 1)
-    with Encoding(base, load_tokenizer(find(base), ""), rows(3000), workers=2) as made:
-        next(made.of(np.arange(3000)))
-        workers = made._background._workers  # type: ignore[union-attr]
-    assert all(worker._process.poll() is not None for worker in workers)
+    monkeypatch.setattr(crew, "PORTION", 1)
+    with Crew(base, workers=2) as workers:
+        next(Encoding(load_tokenizer(find(base), ""), rows(3000), workers).of(np.arange(3000)))
+        started = workers._running._workers  # type: ignore[union-attr]
+    assert all(worker._process.poll() is not None for worker in started)
 
 
 @pytest.mark.parametrize("cut", [0, 5, 8, 12])

@@ -128,3 +128,16 @@ def test_the_audit_has_the_root_of_each_file_and_the_run_that_of_the_rows_used(t
     assert roots[0] == roots[1] != roots[2]
     twice = prepared(path=str(tmp_path / "a.jsonl"), weight=2)
     assert twice.audit.as_json()["files"][0]["root"] == roots[0] != twice.trained_rows().root()
+
+
+@given(st.recursive(
+    st.one_of(st.text(max_size=8), st.integers(), st.floats(allow_nan=False), st.booleans(), st.none()),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=4), inner, max_size=3)),
+).map(lambda value: {"kind": "supervised", "value": value}))  # fmt: skip
+def test_the_canonical_form_is_the_standard_librarys(value: dict[str, Any]) -> None:
+    written = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert identity._canonical(value) == written.encode("utf-8", "surrogatepass")
+
+
+def test_a_lone_surrogate_has_a_digest() -> None:
+    assert identity._canonical({"text": "\ud800"}) == b'{"text":"\xed\xa0\x80"}'

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunesmith.core.errors import OutputError
-from tunesmith.core.messages import Example, Labelled, Message
+from tunesmith.core.messages import Example, Labelled, Message, squeezed
 from tunesmith.data.keys import Keys, overlapping
 from tunesmith.data.rows import Joined, RowStore, pick, records
 from tunesmith.data.spool import Spool
@@ -155,3 +155,8 @@ def test_keys_say_what_texts_say(pairs: list[tuple[str, str]], held: list[tuple[
     wanted = [(i, others.index(key)) for i, row in enumerate(rows) if (key := row.prompt_key()) in others]
     left, right = overlapping(keys, Keys.of([example(*pair) for pair in held]))
     assert list(zip(left.tolist(), right.tolist(), strict=True)) == wanted
+
+
+@given(st.text(st.sampled_from("ab \n\t\u00e9\u00a0\x00\x1f\x85"), max_size=9))
+def test_white_space_is_one_space_between_words(text: str) -> None:
+    assert squeezed(text) == " ".join(text.split())

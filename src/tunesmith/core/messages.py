@@ -89,7 +89,10 @@ class Example(BaseModel):
         return prompt_key(self.prompt())
 
     def _last_assistant(self) -> int:
-        return next(i for i in range(len(self.messages) - 1, -1, -1) if self.messages[i].role == "assistant")
+        last = len(self.messages) - 1
+        while self.messages[last].role != "assistant":
+            last -= 1
+        return last
 
 
 class Preference(BaseModel):
@@ -157,6 +160,13 @@ def spoken(text: str) -> str:
     return behind.lstrip() if mark else text
 
 
+def squeezed(text: str) -> str:
+    """A text with one space in the place of all white space between two words, and none at its ends."""
+    if text.isascii() and text.isprintable() and "  " not in text:  # most texts: nothing but single spaces
+        return text.strip()
+    return " ".join(text.split())
+
+
 def is_json_object(text: str) -> bool:
     """Whether an answer is one JSON object."""
     try:
@@ -187,6 +197,6 @@ def prompt_key(messages: tuple[Message, ...]) -> str:
 
 
 def _turn_key(message: Message) -> str:
-    text = " ".join((message.content or "").casefold().split())
+    text = squeezed((message.content or "").casefold())
     calls = json.dumps(message.tool_calls, sort_keys=True) if message.tool_calls else ""
     return f"{message.role}\x1f{text}\x1f{calls}"

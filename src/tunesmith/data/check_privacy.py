@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -15,7 +15,7 @@ from .pii import SECRET_KINDS, Hit, Known, mask
 from .pii import find as by_shape
 from .pii.mask import Find
 from .pii.names import Names
-from .pii.rows import find_in_rows, mask_row
+from .pii.rows import Found, find_in_rows, mask_row
 from .rows import Joined, RowStore, pick
 
 Policy = Literal["report", "mask", "drop"]
@@ -46,16 +46,21 @@ class Privacy:
         return self.names.find if self.names else by_shape
 
     def apply(
-        self, examples: Sequence[Example], *, train: bool, sink: Sink = silent
+        self, examples: Sequence[Example], *, train: bool, sink: Sink = silent, finds: Iterable[Found] | None = None
     ) -> tuple[Sequence[Example], list[Finding]]:
-        """The rows to go on with, and what was found. Held-out rows are never dropped: they are reported instead."""
+        """The rows to go on with, and what was found. Held-out rows are never dropped: they are reported instead.
+
+        `finds` are those by shape in these rows, where they have been searched; they count where names are not asked
+        for.
+        """
         policy: Policy = "report" if self.policy == "drop" and not train else self.policy
         found: dict[str, list[str]] = {}
         shown: dict[str, str] = {}
         troubled: list[int] = []
-        for index, pieces in find_in_rows(
-            counted(examples, sink, "rows searched", len(examples)), self.names.find if self.names else None
-        ):
+        if finds is None or self.names:
+            searched = counted(examples, sink, "rows searched", len(examples))
+            finds = find_in_rows(searched, self.names.find if self.names else None)
+        for index, pieces in finds:
             troubled.append(index)
             origin = examples[index].origin
             for text, hits in pieces:

@@ -17,9 +17,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from ..core.messages import Message, Row
@@ -30,12 +32,36 @@ Digests = NDArray[np.uint8]
 SIZE = 16
 _MARK = b"tunesmith rows 1\n"
 """Hashed before the digests; another number means that rows are told apart in another way."""
-_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
+_written = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
 
 
 def digest(row: Row) -> bytes:
     """The 16 bytes that stand for the row's content."""
-    return hashlib.blake2b(_canonical(content(row)).encode("utf-8", "surrogatepass"), digest_size=SIZE).digest()
+    return hashlib.blake2b(_canonical(content(row)), digest_size=SIZE).digest()
+
+
+def _canonical(value: dict[str, Any]) -> bytes:
+    """A JSON value in its canonical form. orjson writes the same but for floats, and in a third of the time."""
+    if _plain(value):
+        with suppress(TypeError):  # what it does not write: lone surrogates
+            return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    return _written(value).encode("utf-8", "surrogatepass")
+
+
+def _plain(value: Any) -> bool:
+    """Whether it consists of texts, lists and objects with texts as keys."""
+    items = value
+    if type(value) is dict:
+        for key in value:
+            if type(key) is not str:
+                return False
+        items = value.values()
+    elif type(value) is not list:
+        return type(value) is str
+    for item in items:  # noqa: SIM110  a generator for all() takes twice as long
+        if type(item) is not str and not _plain(item):
+            return False
+    return True
 
 
 def digests(rows: Iterable[Row]) -> Digests:

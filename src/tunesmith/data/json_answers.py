@@ -21,6 +21,8 @@ MOST_SHAPES, LARGEST_SHAPE = 100_000, 200
 Shape = tuple[tuple[str, str], ...]
 """(key, kind of its value), sorted."""
 _TEXT, _OTHER = -1, -2
+_LITERAL = "tfn"
+"""What JSON begins with that begins with a letter: true, false, null."""
 
 
 class JsonAnswers:
@@ -60,6 +62,8 @@ class JsonAnswers:
             )  # fmt: skip
 
     def _code(self, answer: str) -> int:
+        if answer[:1].isalpha() and answer[0] not in _LITERAL:
+            return _TEXT  # as an error would say, which costs more than all else here
         try:
             value = orjson.loads(answer)
         except orjson.JSONDecodeError:

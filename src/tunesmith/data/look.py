@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, starmap
 from typing import NamedTuple, Protocol
 
 from ..core.events import Progress, Sink, StageEnded, silent
@@ -21,6 +21,15 @@ which would make a row three times as dear."""
 _TOLD_EVERY = 1000
 
 
+class Judgement(NamedTuple):
+    """What was found of a row that is judged by itself, wherever that was done."""
+
+    marks: tuple[str, ...]
+    """The codes of the `Marks` that it has."""
+    languages: tuple[str, str]
+    """ISO 639 codes of prompt and answer, "" where that is not judged."""
+
+
 class Row(NamedTuple):
     """What the checks look at."""
 
@@ -29,6 +38,13 @@ class Row(NamedTuple):
     """What stands before the last answer, without system turns."""
     answer: str
     example: Example
+    judged: Judgement | None = None
+    """What need not be judged anew."""
+
+    @staticmethod
+    def of(example: Example, judged: Judgement | None = None) -> Row:
+        """The example as it is looked at."""
+        return Row(example.origin, prompt_text(example), example.answer(), example, judged)
 
 
 class Look(Protocol):
@@ -47,13 +63,15 @@ class Look(Protocol):
 class Marks:
     """The rows for which `wrong` holds; each is judged by itself."""
 
-    def __init__(self, wrong: Callable[[Row], bool], told: Callable[[tuple[str, ...]], Finding]):
-        self._wrong, self._told = wrong, told
+    def __init__(self, code: str, wrong: Callable[[Row], bool], told: Callable[[tuple[str, ...]], Finding]):
+        self.code, self.wrong, self._told = code, wrong, told
         self._places: list[str] = []
 
     def see(self, portion: Sequence[Row]) -> None:
         """Look at the next rows."""
-        self._places += [row.origin for row in portion if self._wrong(row)]
+        self._places += [
+            row.origin for row in portion if (self.code in row.judged.marks if row.judged else self.wrong(row))
+        ]
 
     def findings(self) -> Iterator[Finding]:
         """One finding with all places."""
@@ -61,18 +79,25 @@ class Marks:
             yield self._told(tuple(self._places))
 
 
-def portions(examples: Sequence[Example], size: int = PORTION) -> Iterator[list[Row]]:
-    """The rows in order, `size` at a time."""
-    rows = (Row(e.origin, prompt_text(e), e.answer(), e) for e in examples)
+def portions(
+    examples: Sequence[Example], size: int = PORTION, judged: Iterable[Judgement] | None = None
+) -> Iterator[list[Row]]:
+    """The rows in order, `size` at a time, each with what it was `judged`, where that was done."""
+    rows: Iterator[Row] = map(Row.of, examples)
+    if judged is not None:
+        rows = starmap(Row.of, zip(examples, judged, strict=True))
     while portion := list(islice(rows, size)):
         yield portion
 
 
-def look(examples: Sequence[Example], looks: Sequence[Look], sink: Sink = silent) -> Iterator[Finding]:
+def look(
+    examples: Sequence[Example], looks: Sequence[Look], sink: Sink = silent,
+    judged: Iterable[Judgement] | None = None,
+) -> Iterator[Finding]:  # fmt: skip
     """Show all rows to all checks, in one go; then what each found. The sink hears how long each took."""
     took = dict.fromkeys(looks, 0.0)
     done = 0
-    for portion in portions(examples):
+    for portion in portions(examples, judged=judged):
         for one in looks:
             begin = time.monotonic()
             one.see(portion)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from ..core.messages import Example
 from .audit import Finding
 from .json_answers import JsonAnswers
 from .labels import ENOUGH_TO_COMPARE, Labels
-from .look import Look, Marks, Row, look
+from .look import Judgement, Look, Marks, Row, look
 
 FENCE = 3.0
 """Interquartile ranges beyond the quartiles from which Tukey (1977) calls a value far out."""
@@ -27,14 +27,20 @@ NARROWEST = 0.35
 
 
 def quality(
-    examples: Sequence[Example], more: Sequence[Look] = (), sink: Sink = silent
+    examples: Sequence[Example], more: Sequence[Look] = (), sink: Sink = silent,
+    judged: Iterable[Judgement] | None = None,
 ) -> Iterator[Finding]:  # fmt: skip
-    """Every check of this module, and `more` checks with them, in one pass over the rows."""
-    looks: tuple[Look, ...] = (
-        Labels(examples), Lengths(examples), refusals(), boilerplate(), broken_encoding(), repetition(),
-        JsonAnswers(examples), *more,
-    )  # fmt: skip
-    yield from look(examples, looks, sink)
+    """Every check of this module, and `more` checks with them, in one pass over the rows.
+
+    `judged` is what was judged of each row by itself already (`judge`).
+    """
+    looks: tuple[Look, ...] = (Labels(examples), Lengths(examples), *marks(), JsonAnswers(examples), *more)
+    yield from look(examples, looks, sink, judged)
+
+
+def marks() -> tuple[Marks, ...]:
+    """The checks of this module that judge each row by itself."""
+    return refusals(), boilerplate(), broken_encoding(), repetition()
 
 
 class Lengths:
@@ -91,6 +97,7 @@ REFUSAL_WITHIN = 200
 def refusals() -> Marks:
     """Answers in which another model declines: a specialist would learn to decline."""
     return Marks(
+        "refusal",
         lambda row: _says(row.answer[:REFUSAL_WITHIN], _REFUSALS),
         lambda places: Finding(
             "refusal", "warn", "answer is a refusal, or speaks of itself as an AI",
@@ -103,6 +110,7 @@ def boilerplate() -> Marks:
     """Answers with an assistant's phrases around them."""
     edge = REFUSAL_WITHIN // 2
     return Marks(
+        "boilerplate",
         lambda row: _says(row.answer[:edge], _BOILERPLATE) or _says(row.answer[-edge:], _BOILERPLATE),
         lambda places: Finding(
             "boilerplate", "info", "answer has an assistant's phrases around it ('Sure! Here is', 'I hope this helps')",
@@ -113,7 +121,10 @@ def boilerplate() -> Marks:
 
 def _says(text: str, phrases: Sequence[str]) -> bool:
     low = text.casefold().replace("\u2019", "'")
-    return any(phrase in low for phrase in phrases)
+    for phrase in phrases:  # noqa: SIM110  a generator for any() takes twice as long
+        if phrase in low:
+            return True
+    return False
 
 
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffd]")
@@ -126,6 +137,7 @@ MISREAD = re.compile("[\u00c2-\u00f4][\u0080-\u00bf" + _WINDOWS + "]{1,3}")
 def broken_encoding() -> Marks:
     """Texts that were decoded wrongly: replacement and control characters, UTF-8 read as Windows-1252."""
     return Marks(
+        "broken_encoding",
         lambda row: garbled(row.prompt) or garbled(row.answer),
         lambda places: Finding(
             "broken_encoding", "warn", "text was decoded wrongly (such as 'Ã©' for 'é', or control characters)",
@@ -136,6 +148,8 @@ def broken_encoding() -> Marks:
 
 def garbled(text: str) -> bool:
     """Whether the text was decoded wrongly somewhere."""
+    if text.isascii() and text.isprintable():
+        return False
     if CONTROL.search(text):
         return True
     return not text.isascii() and any(_was_utf8(match.group()) for match in MISREAD.finditer(text))
@@ -160,6 +174,7 @@ _RUN = re.compile(r"([^\W_])\1{%d}" % (LONGEST_RUN - 1))  # noqa: UP031  braces 
 def repetition() -> Marks:
     """Texts that say the same again and again, as models that lost the thread do."""
     return Marks(
+        "repetition",
         lambda row: _repeats(row.answer) or _repeats(row.prompt),
         lambda places: Finding(
             "repetition", "warn", "text repeats itself over and over",

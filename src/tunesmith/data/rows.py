@@ -55,7 +55,7 @@ class RowStore(Lazy[R], Generic[R]):
         if not len(self._spool):
             kind: Any = type(row)
             self._kind = _adapter(kind)
-        self._spool.append(self._kind.dump_json(row))
+        self._spool.append(self._kind.dump_json(row, exclude_unset=True))
 
     def __len__(self) -> int:
         return len(self._spool)
@@ -67,9 +67,13 @@ class RowStore(Lazy[R], Generic[R]):
     def __iter__(self) -> Iterator[R]:
         return map(self._row, self._spool)
 
-    def records(self) -> Iterator[bytes]:
-        """The rows' JSON, as it is kept."""
-        return iter(self._spool)
+    def records(self, first: int = 0) -> Iterator[bytes]:
+        """The rows' JSON, as it is kept, from the place `first` on; of rows too that are appended meanwhile."""
+        return self._spool.read(first)
+
+    def record(self, place: int) -> bytes:
+        """The JSON of the row at a place."""
+        return self._spool[place]
 
     def _row(self, record: bytes) -> R:
         row: R = self._kind.validate_json(record)
@@ -86,6 +90,10 @@ class Picked(Lazy[T], Generic[T]):
 
     def __init__(self, whole: Sequence[T], places: NDArray[np.int64]):
         self._whole, self._places = whole, places
+
+    def records(self) -> Iterator[bytes]:
+        """The JSON of each."""
+        return (record(self._whole, place) for place in self._places.tolist())
 
     def __len__(self) -> int:
         return len(self._places)
@@ -114,8 +122,13 @@ class Joined(Lazy[T], Generic[T]):
 
     def at(self, place: int) -> T:
         """The item at a place."""
+        part, within = self.part(place)
+        return part[within]
+
+    def part(self, place: int) -> tuple[Sequence[T], int]:
+        """The sequence that a place belongs to, and the place in it."""
         part = int(np.searchsorted(self._ends, place, side="right"))
-        return self.parts[part][place - (int(self._ends[part - 1]) if part else 0)]
+        return self.parts[part], place - (int(self._ends[part - 1]) if part else 0)
 
     def __iter__(self) -> Iterator[T]:
         for part in self.parts:
@@ -141,15 +154,27 @@ class Mapped(Lazy[T], Generic[T]):
 
 def records(rows: Sequence[Any]) -> Iterator[bytes]:
     """Each row's JSON; without making a row of it where it is kept so."""
-    if isinstance(rows, RowStore):
+    if isinstance(rows, RowStore | Picked):
         yield from rows.records()
     elif isinstance(rows, Joined):
         for part in rows.parts:
             yield from records(part)
     else:
-        for row in rows:
-            kind: Any = type(row)
-            yield _adapter(kind).dump_json(row)
+        yield from map(_dumped, rows)
+
+
+def record(rows: Sequence[Any], place: int) -> bytes:
+    """The JSON of the row at a place."""
+    if isinstance(rows, RowStore):
+        return rows.record(place)
+    if isinstance(rows, Joined):
+        return record(*rows.part(place))
+    return _dumped(rows[place])
+
+
+def _dumped(row: Any) -> bytes:
+    kind: Any = type(row)
+    return _adapter(kind).dump_json(row, exclude_unset=True)
 
 
 def pick(whole: Sequence[T], places: Iterable[int] | NDArray[np.int64]) -> Sequence[T]:

@@ -53,7 +53,10 @@ class Spool:
         return self._between(self._bounds[number], self._bounds[number + 1])
 
     def __iter__(self) -> Iterator[bytes]:
-        first = 0
+        return self.read()
+
+    def read(self, first: int = 0) -> Iterator[bytes]:
+        """The records in order from the number `first` on, those too that are appended meanwhile."""
         while first < len(self):
             last = first + 1
             while last < len(self) and self._bounds[last + 1] - self._bounds[first] <= _READ:

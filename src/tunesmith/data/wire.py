@@ -1,8 +1,9 @@
-"""Rows and their tokens as bytes between two processes of one machine.
+"""Rows, and what is made of them, as bytes between two processes of one machine.
 
-A frame is its length in eight bytes, then that many. A frame of rows holds their JSON. One of tokens holds a JSON head,
-what became of each row (a reason, or for each of its pieces how many turns it has, -1 for all, and the stretches of
-tokens with one loss weight), and behind it all token ids (int32), one piece behind the other.
+A frame is its length in eight bytes, then that many. A frame of rows holds their JSON; so do those of what is found in
+rows and of how they are judged. One of tokens holds a JSON head, what became of each row (a reason, or for each of its
+pieces how many turns it has, -1 for all, and the stretches of tokens with one loss weight), and behind it all token ids
+(int32), one piece behind the other.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ import orjson
 from pydantic import TypeAdapter
 
 from ..core.messages import Example
+from .look import Judgement
+from .pii.hits import Hit
+from .pii.rows import Found
 from .template import TemplateError, piece_of
 from .tokenize import Encoded, Pieces
 
@@ -50,6 +54,28 @@ def unpacked_rows(content: bytes) -> list[Example]:
     return _ROWS.validate_json(content)
 
 
+def packed_finds(found: Iterable[Found]) -> bytes:
+    """What is found in some rows, as a frame's content."""
+    return orjson.dumps(list(found))
+
+
+def unpacked_finds(content: bytes, first: int) -> Iterator[Found]:
+    """What was found, where `first` is the number of the frame's first row."""
+    for index, texts in orjson.loads(content):
+        finds: list[tuple[str, Sequence[Hit]]] = [(text, [Hit(**hit) for hit in hits]) for text, hits in texts]
+        yield first + index, finds
+
+
+def packed_judgements(judged: Iterable[Judgement]) -> bytes:
+    """How rows are judged, as a frame's content."""
+    return orjson.dumps([tuple(one) for one in judged])
+
+
+def unpacked_judgements(content: bytes) -> Iterator[Judgement]:
+    """How each row is judged."""
+    return (Judgement(tuple(marks), (prompt, answer)) for marks, (prompt, answer) in orjson.loads(content))
+
+
 def packed_pieces(examples: Sequence[Example], shown: Sequence[Pieces | TemplateError]) -> bytes:
     """What became of the rows, as a frame's content."""
     head: list[str | list[tuple[int, list[tuple[int, float]]]]] = []
@@ -64,7 +90,7 @@ def packed_pieces(examples: Sequence[Example], shown: Sequence[Pieces | Template
     return b"".join((_LENGTH.pack(len(told)), told, *ids))
 
 
-def unpacked_pieces(examples: Sequence[Example], content: bytes) -> Iterator[tuple[Example, Pieces | TemplateError]]:
+def unpacked_pieces(examples: Iterable[Example], content: bytes) -> Iterator[tuple[Example, Pieces | TemplateError]]:
     """Each row with what became of it."""
     [length] = _LENGTH.unpack_from(content)
     begin = _LENGTH.size + length

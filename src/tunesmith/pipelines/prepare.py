@@ -28,7 +28,7 @@ from ..data.fitting import Fitting
 from ..data.hub import local
 from ..data.illustrate import Shelf, illustrated
 from ..data.kinds import better
-from ..data.language import Languages
+from ..data.language import Languages, usual_languages
 from ..data.lengths import Lengths
 from ..data.load import Loaded, Reader, load
 from ..data.mix import capped, mixture, over_cap, repetitions
@@ -57,8 +57,11 @@ from ..models.scratch.config import learning_rate
 from ..models.size import Size
 from ..models.tokenizer import tokenizer as load_tokenizer
 from . import compatible, prepare_heads, prepare_kinds
+from .crew import Crew
 from .encoding import Encoding, Shown
+from .judging import Judging
 from .recipe import RunSpec
+from .searched import SearchedRows
 from .sift import Training, sift
 from .trained_rows import TrainedRows
 
@@ -235,7 +238,7 @@ class _Preparation:
         self, spec: RunSpec, base: Base, tokenizer: Any, folder: Path | None, keep_tokens: bool, reader: Reader,
         sink: Sink, date: str,
     ):  # fmt: skip
-        self.reader, self.sink, self.date = reader, sink, date
+        self.reader, self.sink, self.crew = reader, sink, Crew(spec.base, date)
         self.spec, self.tokenizer, self.folder, self.keep_tokens = spec, tokenizer, folder, keep_tokens
         self.audit, self.shelf = Audit(), Shelf()
         names = spec.data.names.build() if spec.data.names else None
@@ -245,20 +248,28 @@ class _Preparation:
 
     def rows(self) -> tuple[Rows, list[int], Rows, Rows]:
         """(training rows, how often each is seen, validation rows, test rows)."""
-        training = self._training()
-        with Encoding(self.spec.base, self.tokenizer, training.examples, date=self.date) as encoding:
-            made = self._rows(training, encoding)
+        with self.crew:
+            made = self._rows()
         self.audit.findings = illustrated(self.audit.findings, self.shelf, self.privacy.find)
         return made
 
-    def _rows(self, training: Training, encoding: Encoding) -> tuple[Rows, list[int], Rows, Rows]:
-        """`rows`, where the training rows are read and their tokens are being made."""
+    def _rows(self) -> tuple[Rows, list[int], Rows, Rows]:
+        """`rows`, where the crew may be begun."""
         data = self.spec.data
-        test = self._one_file(data.test, "test") if isinstance(data.test, SourceSpec) else self._drawn_test(training)
-        separate = self._one_file(data.validation, "validation") if isinstance(data.validation, SourceSpec) else ()
+        read = [self._one_file(source, "train") for source in data.train]
+        test, separate = (
+            self._one_file(source, role) if isinstance(source, SourceSpec) else ()
+            for source, role in ((data.test, "test"), (data.validation, "validation"))
+        )
+        examples = read[0] if len(read) == 1 else Joined(read)
+        usual = usual_languages(examples)  # behind all reading, for a crew does one thing after the other
+        judging, encoding = Judging(examples, usual, self.crew), Encoding(self.tokenizer, examples, self.crew)
+        training = self._training(examples, [len(part) for part in read])
+        if not isinstance(data.test, SourceSpec):
+            test = self._drawn_test(training)
         diversity = DiversityLook(self.privacy.find)
-        looks = (Languages(), SystemPrompts(), SpecialTokens(self.tokenizer), diversity)
-        sift(training, separate, test, data, self.audit, looks, self.sink)
+        looks = (Languages(usual), SystemPrompts(), SpecialTokens(self.tokenizer), diversity)
+        sift(training, separate, test, data, self.audit, looks, self.sink, judging)
         with stage(self.sink, "diversity"):
             self.audit.diversity = diversity.result().as_json()
         self.audit.findings += places.outside((f.path for f in self.audit.files), self.folder)
@@ -332,24 +343,23 @@ class _Preparation:
             self.audit.add(Finding("no_rows", "block", "no training row is left", "give more rows"))
         return rows, repeats
 
-    def _training(self) -> Training:
-        sources = self.spec.data.train
-        parts = [self._one_file(source, "train") for source in sources]
+    def _training(self, examples: Sequence[Example], sizes: Sequence[int]) -> Training:
+        """The rows of the training files, of which there are `sizes`."""
         repeats = [
-            repetitions(len(part), source.weight, self.spec.seed + number)
-            for number, (part, source) in enumerate(zip(parts, sources, strict=True))
+            repetitions(size, source.weight, self.spec.seed + number)
+            for number, (size, source) in enumerate(zip(sizes, self.spec.data.train, strict=True))
         ]
-        examples = parts[0] if len(parts) == 1 else Joined(parts)
-        origins = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+        origins = np.repeat(np.arange(len(sizes)), sizes)
         with stage(self.sink, "keys"):
             return Training(examples, np.concatenate(repeats).astype(np.int64), origins)
 
     def _one_file(self, source: SourceSpec, role: str) -> Sequence[Example]:
         try:
-            with stage(self.sink, "reading"):
+            rows = SearchedRows(None if self.privacy.names else self.crew)
+            with stage(self.sink, "reading"), rows:
                 loaded: Loaded = load(
                     local(source.path), format=source.format, limit=source.limit, columns=source.columns,
-                    assistant=source.assistant, reader=self.reader, sink=self.sink,
+                    assistant=source.assistant, reader=self.reader, sink=self.sink, store=rows,
                 )  # fmt: skip
         except UsageError as error:  # an unknown format's name: here it stands in a recipe, not on the command line
             raise ContentError(error.what, where=f"data.{role}", mend=error.mend) from None
@@ -358,7 +368,8 @@ class _Preparation:
         self.shelf.add(loaded.records)
         # Before all else that looks at rows: two prompts that masking makes equal are equal to the model.
         with stage(self.sink, "personal data"):
-            examples, findings = self.privacy.apply(loaded.require_supervised(), train=role == "train", sink=self.sink)
+            supervised, finds = loaded.require_supervised(), rows.finds(self.sink)
+            examples, findings = self.privacy.apply(supervised, train=role == "train", sink=self.sink, finds=finds)
         self.audit.findings += findings
         last = isinstance(self.spec.method, SftSpec) and self.spec.method.learn == "last"
         return Mapped(examples, learning_last) if last else examples

@@ -20,6 +20,7 @@ from ..data.look import Look
 from ..data.quality import quality
 from ..data.repeats import Held, Repeats
 from ..data.rows import pick
+from .judging import Judging
 
 
 @dataclass
@@ -52,11 +53,11 @@ class Training:
 
 def sift(
     training: Training, validation: Sequence[Example], test: Sequence[Example], data: DataSpec, audit: Audit,
-    looks: Sequence[Look] = (), sink: Sink = silent,
+    looks: Sequence[Look] = (), sink: Sink = silent, judging: Judging | None = None,
 ) -> None:  # fmt: skip
     """Fill the audit and leave out what the recipe says; `validation` holds the rows of a file, not of a share.
 
-    `looks` are checks of the rows that are left, besides those of quality.
+    `looks` are checks of the rows that are left, besides those of quality; `judging` judges rows elsewhere meanwhile.
     """
     tested, validated = Keys.of(test), Keys.of(validation)
     audit.findings += checks.held_out_overlap(overlapping(validated, tested), validation, test)
@@ -75,7 +76,8 @@ def sift(
         _validation_leaks(validation, test, same, data, audit)
         _repeats(training, data, audit)
     with stage(sink, "looks"):
-        audit.findings += quality(training.examples, looks, sink)
+        judged = judging.of(training.places) if judging else None
+        audit.findings += quality(training.examples, looks, sink, judged)
 
 
 def benchmarks(data: DataSpec, audit: Audit) -> list[Held]:

@@ -128,7 +128,8 @@ FR_NIR = NumberId(
 )
 ES_DNI = NumberId(
     "es_dni",
-    shape(r"(?:[0-9]{8}|[XYZxyz]-?[0-9]{7})[ -]?[A-HJ-NP-TV-Za-hj-np-tv-z]"),
+    # Eight digits, or a letter and seven; the engine skips to a set of characters, not to one of two branches.
+    shape(r"[0-9XYZxyz](?:(?<=[XYZxyz])-?)?[0-9]{7}[ -]?[A-HJ-NP-TV-Za-hj-np-tv-z]"),
     None,
     spanish_dni,
     words("dni", "nie", "nif", "documento", "identidad"),

@@ -17,6 +17,8 @@ from .scan import find as by_shape
 from .sieve import find_all
 
 Change = Callable[[str], str]
+Found = tuple[int, list[tuple[str, Sequence[Hit]]]]
+"""The place of a row among others, and its texts with finds."""
 
 
 def texts(example: Example) -> list[str]:
@@ -37,10 +39,8 @@ def texts(example: Example) -> list[str]:
     return seen
 
 
-def find_in_rows(
-    examples: Iterable[Example], find: Find | None = None
-) -> Iterator[tuple[int, list[tuple[str, Sequence[Hit]]]]]:
-    """(index, texts with their finds) of every row in which something is found, in order; by shape or by `find`."""
+def find_in_rows(examples: Iterable[Example], find: Find | None = None) -> Iterator[Found]:
+    """Every row in which something is found, in order; by shape or by `find`."""
     pieces = ((index, text) for index, example in enumerate(examples) for text in texts(example))
     finds = find_all(pieces) if find is None else _each(pieces, find)
     for index, group in groupby(finds, key=lambda found: found[0]):

@@ -133,6 +133,10 @@ _NAMED = re.compile(
     r"|(?<![A-Za-z])bearer\s{1,2}(?P<bearer>[A-Za-z0-9_\-.~+/=]{16,})",
     re.IGNORECASE,
 )
+_JOINED = re.compile(
+    r"(?:passwor[dt]|passwd|passphrase|passcode|pwd|secret|key|token)(?:[\"'`]?\s{0,4}[:=]|\s{1,2}is)|bearer\s"
+)
+"""In small letters: the end of such a name and what follows it, without which there is no match of `_NAMED`."""
 
 
 class NamedSecret:
@@ -143,6 +147,8 @@ class NamedSecret:
 
     def find(self, text: str) -> Iterator[Hit]:
         """The values alone; a full stop that ends the sentence is none of it."""
+        if not _JOINED.search(text.lower()):
+            return
         for match in _NAMED.finditer(text):
             group = "bearer" if match["bearer"] else "value"
             value = match[group].rstrip(".?:")

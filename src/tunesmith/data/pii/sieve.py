@@ -35,10 +35,11 @@ def _classes() -> NDArray[np.uint8]:
     return table
 
 
-_CLASSES = _classes()
+_CLASSES = _classes().tobytes()
 _FEWEST_DIGITS = 6  # in a number that is a find; a short IPv4 address has four,
 _SHORTEST_TOKEN = 15
-_IN_TOKEN = np.isin(np.arange(10), (_DIGIT, _LETTER, _JOINER, _MINUS))
+_OUTSIDE = np.isin(_classes(), (_DIGIT, _LETTER, _JOINER, _MINUS), invert=True).tobytes()
+"""For each byte whether it ends a token."""
 _SEPARATOR = np.isin(np.arange(10), (0, _DOT, _MINUS))
 _GAP, _WIDE_GAP = 3, 7  # bytes from digit to digit with two separators between, of one byte or of up to three
 
@@ -70,12 +71,12 @@ def candidates(texts: Sequence[str]) -> list[int]:
     encoded = [text.encode("utf-8", "surrogatepass") + b"\n" for text in texts]
     ends = np.fromiter(accumulate(map(len, encoded)), np.int64, len(encoded))
     blob = b"".join(encoded)
-    classes = _CLASSES[np.frombuffer(blob, np.uint8)]
+    classes = np.frombuffer(blob.translate(_CLASSES), np.uint8)
     at, colons = (_count(np.flatnonzero(classes == c), ends) for c in (_AT, _COLON))
     digits = np.flatnonzero(classes == _DIGIT)
     wanted = (at > 0) | (colons >= 2) & (_count(digits, ends) > 0)
     wanted |= _count(_numbers(digits, classes, ends), ends) > 0
-    wanted |= _count(_runs(classes), ends) > 0
+    wanted |= _count(_runs(blob), ends) > 0
     low = blob.lower()
     for cue in CUES:
         wanted |= _count(_places(low, cue.encode()), ends) > 0
@@ -98,11 +99,10 @@ def _numbers(digits: NDArray[np.int64], classes: NDArray[np.uint8], ends: NDArra
     return np.concatenate([digits[starts[lengths >= _FEWEST_DIGITS]], digits[:-1][code], digits[dotted[:-1][follow]]])
 
 
-def _runs(classes: NDArray[np.uint8]) -> NDArray[np.int64]:
+def _runs(blob: bytes) -> NDArray[np.int64]:
     """Where a stretch of letters, digits, _ and - is long enough for a provider's token."""
-    bounds = np.flatnonzero(~_IN_TOKEN[classes])
-    starts = np.append(-1, bounds)
-    return starts[np.diff(np.append(starts, len(classes))) > _SHORTEST_TOKEN] + 1
+    starts = np.append(-1, np.flatnonzero(np.frombuffer(blob.translate(_OUTSIDE), np.bool_)))
+    return starts[np.diff(np.append(starts, len(blob))) > _SHORTEST_TOKEN] + 1
 
 
 def _count(places: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
