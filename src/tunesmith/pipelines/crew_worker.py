@@ -58,8 +58,11 @@ def main(base: str, date: str) -> None:
     known = cache(lambda task: work(task, base, date))
     gc.freeze()
     gc.set_threshold(100_000)  # the rows of a portion are gone before they are looked through
-    while (task := read_frame(sys.stdin.buffer)) is not None and (rows := read_frame(sys.stdin.buffer)) is not None:
-        write_frame(sys.stdout.buffer, known(task)(unpacked_rows(rows)))
+    try:
+        while (task := read_frame(sys.stdin.buffer)) is not None and (rows := read_frame(sys.stdin.buffer)) is not None:
+            write_frame(sys.stdout.buffer, known(task)(unpacked_rows(rows)))
+    except BrokenPipeError:  # who began it is gone; Python would tell of what is still to be written
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":
