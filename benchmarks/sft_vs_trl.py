@@ -88,6 +88,7 @@ def begin(recipe: Path, folder: Path) -> None:
     full = prepared.spec.adapter.type == "full"
     if not full:
         made = bench.build(prepared.spec, prepared.base, prepared.tokenizer)
+        (folder / "adapter").mkdir()
         made.adapter.save(folder / "adapter", prepared.base.name)
     size = Size.of(prepared.base)
     told = {"operations": operations(size, [row.length for row in train], sum(row.labelled for row in train), full)}
