@@ -280,6 +280,27 @@ def test_evaluate_takes_other_rows_and_another_gate(trained: Path, tmp_path: Pat
     assert (wrong.code, "--gate takes METRIC=NUMBER" in wrong.err) == (2, True)
 
 
+@pytest.mark.parametrize("test", ["file", 0.2], ids=["drop", "drawn"])
+def test_other_rows_need_the_training_rows_that_the_test_rows_chose(
+    test: str | float, tmp_path: Path, base: Path, cli: Cli
+) -> None:
+    recipe = tiny.write_task(tmp_path, base)
+    settings = ["data.on_overlap=drop" if test == "file" else f"data.test={test}", "training.max_steps=2"]
+    both = [json.loads(line) for line in (tmp_path / "test.jsonl").read_text("utf-8").splitlines()]
+    if test == "file":  # some of the training rows are test rows as well, and are left out
+        with (tmp_path / "train.jsonl").open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(row) + "\n" for row in both[:3])
+    asked = [word for setting in settings for word in ("--set", setting)]
+    assert cli("run", recipe, "--out", tmp_path / "run", *asked).code in (0, 10)
+    other = tiny.write_rows(tmp_path / "other.jsonl", [*tiny.rows(200, 6), *(both[:3] if test == "file" else [])])
+    done = cli("evaluate", tmp_path / "run", "--data", other, "--json")
+    assert done.code in (0, 10), done.err
+    assert json.loads(done.out)["rows"] == (9 if test == "file" else 6)
+    known = tiny.write_rows(tmp_path / "known.jsonl", [*tiny.rows(200, 3), *tiny.rows(0, 30)])
+    refused = cli("evaluate", tmp_path / "run", "--data", known)
+    assert (refused.code, "is also in the test file" in refused.err) == (3, True)
+
+
 def test_rows_that_were_trained_on_are_no_test(trained: Path, tmp_path: Path, cli: Cli) -> None:
     shutil.copytree(trained, tmp_path / "run")
     known = tiny.write_rows(tmp_path / "known.jsonl", [*tiny.rows(200, 3), *tiny.rows(0, 2)])

@@ -220,3 +220,7 @@ class DataSpec(Spec):
             except ValueError:
                 return {"path": value}
         return value
+
+    def test_chooses(self) -> bool:
+        """Whether which rows are trained on depends on the test rows."""
+        return isinstance(self.test, float) or "drop" in (self.on_overlap, self.on_near_overlap)

@@ -43,6 +43,8 @@ class Journey:
         self._opened = False
         self.fresh = False
         """Whether models are asked again what they have answered before."""
+        self.tested_on: SourceSpec | None = None
+        """Test rows in place of the recipe's."""
         self.times: dict[str, float] = {}
 
     def check(self, *, needs_test: bool, trains: bool = True) -> Prepared:
@@ -74,7 +76,9 @@ class Journey:
         if self._world.main and self._out.exists() and not self._resume:
             RunDir.create(self._out, resume=False)  # says what is in the way, before any work is done
         with self._phase("check"):
-            prepared = prepare(self._wanted, self._folder, date=self._date, sink=self._sink, trains=trains)
+            prepared = prepare(
+                self._wanted, self._folder, date=self._date, sink=self._sink, trains=trains, tested_on=self.tested_on
+            )
             prepared.require_clean()
             require_possible(prepared, self._world)
         return prepared
@@ -306,7 +310,8 @@ def evaluate_run(
     spec = opened.recipe()
     if gate is not None:
         spec = spec.model_copy(update={"gate": gate})
-    journey = Journey(spec if data is None else _tested_on(spec, data), path, resume=True, sink=sink)
+    journey = Journey(spec, path, resume=True, sink=sink)
+    journey.tested_on = SourceSpec(path=str(data.absolute())) if data else None
     journey.check(needs_test=True, trains=False)
     journey.run, journey.fresh = opened, fresh
     journey.times = opened.read_json("run.json").get("times", {}) | journey.times
@@ -324,12 +329,6 @@ def evaluate_run(
         return opened.read_json("evaluation.json"), verdict
     verdict = evaluate(journey.prepared, journey.bench, base, tuned, opened, sink, data)
     return opened.read_json(f"{judged.place(data)}/evaluation.json"), verdict
-
-
-def _tested_on(spec: RunSpec, data: Path) -> RunSpec:
-    """The recipe with another test file. Training rows stay as they were: one that is also in this file is an error."""
-    changed = {"test": SourceSpec(path=str(data.absolute())), "on_overlap": "error", "on_near_overlap": "warn"}
-    return spec.model_copy(update={"data": spec.data.model_copy(update=changed)})
 
 
 def _require_same_data(prepared: Prepared, run: RunDir, data: Path | None) -> None:

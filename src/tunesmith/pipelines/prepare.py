@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import clock, fingerprints
+from ..core import clock
 from ..core.errors import ContentError, UsageError
 from ..core.events import Sink, counted, silent, stage
 from ..core.messages import Example, Kind
@@ -21,7 +21,7 @@ from ..data.canaries import canaries, require_plain
 from ..data.check_privacy import Privacy
 from ..data.check_special import SpecialTokens
 from ..data.check_system import SystemPrompts
-from ..data.config import DataSpec, SourceSpec
+from ..data.config import SourceSpec
 from ..data.curriculum import Curriculum, curriculum
 from ..data.diversity import DiversityLook
 from ..data.fitting import Fitting
@@ -56,18 +56,16 @@ from ..models.refs import Base
 from ..models.scratch.config import learning_rate
 from ..models.size import Size
 from ..models.tokenizer import tokenizer as load_tokenizer
-from . import compatible, prepare_heads, prepare_kinds
+from . import compatible, data_identity, prepare_heads, prepare_kinds
 from .crew import Crew
 from .encoding import Encoding, Shown
 from .judging import Judging
 from .recipe import RunSpec
 from .searched import SearchedRows
-from .sift import Training, sift
+from .sift import Training, sift, trained_on
 from .trained_rows import TrainedRows
 
 LONGEST_AUTO = 4096
-_NEWER = ("near_threshold", "near_duplicates", "on_near_overlap", "split", "cap_per_label", "names", "canaries")
-"""Keys whose defaults change no row of the runs that were made before there were such keys."""
 
 
 def _held_up(row: Any) -> Example:
@@ -140,7 +138,7 @@ class Prepared:
 
 def prepare(
     spec: RunSpec, folder: Path | None = None, *, keep_tokens: bool = True, reader: Reader = source_rows,
-    sink: Sink = silent, date: str | None = None, trains: bool = True,
+    sink: Sink = silent, date: str | None = None, trains: bool = True, tested_on: SourceSpec | None = None,
 ) -> Prepared:  # fmt: skip
     """Read, check, split and tokenize. Findings are in the audit; call `require_clean` before training.
 
@@ -148,16 +146,19 @@ def prepare(
     rows' tokens are counted and not kept: for an audit of more than fits on the disk twice. `reader` gives the rows of
     the files, all of them or a sample. `sink` hears how far it is and how long each stage took. Templates show `date`
     (YYYY-MM-DD), or today, where they show a date. Without `trains` no teacher need be there.
+    With `tested_on` the test rows are another file's; training rows stay those that the recipe chooses.
     """
     base, date = find(spec.base), date or clock.today()
     compatible.require(spec, base)
     tokenizer = load_tokenizer(base, PLAIN_TEMPLATE, date)
     remarks, teacher = _teacher(spec, base, tokenizer) if trains else ([], None)
+    if tested_on and ("supervised" not in spec.method.kinds or not spec.data.test_chooses()):
+        spec, tested_on = _with_test(spec, tested_on), None
     if "supervised" not in spec.method.kinds:
         return _other_kind(spec, base, tokenizer, folder, reader, sink)
     workbench = _Preparation(spec, base, tokenizer, folder, keep_tokens, reader, sink, date)
     workbench.audit.findings += remarks
-    train, repeats, validation, test = workbench.rows()
+    train, repeats, validation, test = workbench.rows(tested_on)
     if isinstance(spec.method, ClassifySpec):
         spec, (train, validation, test) = _classes(spec, spec.method, (train, validation, test), workbench.audit)
         metrics, names = [], [*prepare_heads.measured(spec.evaluation, spec.method.measures, spec.method.type)]
@@ -173,9 +174,15 @@ def prepare(
     resolved = _resolve(spec, base, workbench.max_length, train, repeats, test, names, workbench.curriculum)
     return Prepared(
         resolved, base, tokenizer, train, repeats, validation, test, metrics, workbench.audit,
-        _fingerprint(workbench.audit, resolved.data, spec.seed), workbench.curriculum,
+        data_identity.fingerprint(workbench.audit, resolved.data, spec.seed), workbench.curriculum,
         counts=counts, tokens_fingerprint=tokens_fingerprint(train.encoded) if keep_tokens else "", teacher=teacher,
     )  # fmt: skip
+
+
+def _with_test(spec: RunSpec, source: SourceSpec) -> RunSpec:
+    """The recipe with another test file."""
+    changed = {"test": source, "on_overlap": "error", "on_near_overlap": "warn"}
+    return spec.model_copy(update={"data": spec.data.model_copy(update=changed)})
 
 
 def _packed(train: Rows, counts: Sequence[int], limit: int, seed: int) -> Rows:
@@ -219,7 +226,7 @@ def _other_kind(
     resolved = _resolve(spec, base, limit, train, repeats, test, names, ready.order)
     return Prepared(
         resolved, base, tokenizer, train, repeats, validation, test, metrics, ready.audit,
-        _fingerprint(ready.audit, resolved.data, spec.seed), ready.order, ready.kind, ready.train.counts,
+        data_identity.fingerprint(ready.audit, resolved.data, spec.seed), ready.order, ready.kind, ready.train.counts,
         tokens_fingerprint(train.encoded),
     )  # fmt: skip
 
@@ -246,10 +253,12 @@ class _Preparation:
         self.max_length = length_limit(spec, base)
         self.curriculum: Curriculum | None = None
 
-    def rows(self) -> tuple[Rows, list[int], Rows, Rows]:
-        """(training rows, how often each is seen, validation rows, test rows)."""
+    def rows(self, tested_on: SourceSpec | None = None) -> tuple[Rows, list[int], Rows, Rows]:
+        """(training rows, how often each is seen, validation rows, test rows); test rows of another file if need be."""
         with self.crew:
             made = self._rows()
+            if tested_on:
+                made = (*made[:3], self._other_test(tested_on, made[0]))
         self.audit.findings = illustrated(self.audit.findings, self.shelf, self.privacy.find)
         return made
 
@@ -286,6 +295,12 @@ class _Preparation:
             kept = [kept[i] for i in inside]
         rows, repeats = self._planted(*self._seen(training, rows, kept))
         return rows, repeats, validation_rows, test_rows
+
+    def _other_test(self, source: SourceSpec, train: Rows) -> Rows:
+        """Test rows that the recipe does not name. One that was trained on blocks; one that nearly was is told."""
+        test = self._one_file(source, "test")
+        trained_on(train.examples, test, self.spec.data, self.audit)
+        return self._fit(test, encode_rows(self.tokenizer, test), last_only=True)[0]
 
     def _planted(self, rows: Rows, repeats: list[int]) -> tuple[Rows, list[int]]:
         """With the recipe's canaries behind the training rows; no check has looked at them."""
@@ -482,19 +497,3 @@ def _resolve(
         }
     )
     return spec.model_copy(update={"training": training, "evaluation": evaluation})
-
-
-def _fingerprint(audit: Audit, data: DataSpec, seed: int) -> str:
-    """Hash of every file's content and role, and of how rows are chosen from them; paths do not count."""
-    chosen = data.model_dump(mode="json", exclude={"benchmarks", "waive", "curriculum"})
-    for name in _NEWER:
-        if chosen[name] == DataSpec.model_fields[name].default:
-            del chosen[name]
-    if data.personal_data != "mask" and data.subject == DataSpec.model_fields["subject"].default:
-        chosen["subject"] = None  # which was the default, and changes no row
-    if isinstance(data.test, float):
-        chosen["seed"] = seed  # other test rows cannot be compared
-    for source in [*chosen["train"], chosen["validation"], chosen["test"]]:
-        if isinstance(source, dict):
-            source.pop("path")
-    return fingerprints.of_object({"files": [[f.role, f.sha256] for f in audit.files], "chosen": chosen})

@@ -80,6 +80,15 @@ def sift(
         audit.findings += quality(training.examples, looks, sink, judged)
 
 
+def trained_on(train: Sequence[Example], test: Sequence[Example], data: DataSpec, audit: Audit) -> None:
+    """Test rows that were not chosen with the training rows: what both have blocks, what is nearly the same is told."""
+    pairs = overlapping(Keys.of(train), Keys.of(test))
+    audit.findings += checks.overlap(pairs, train, test, "test", "error")
+    known = set(pairs[0].tolist())
+    near = repeats.leaks(train, repeats.held(test, "test"), data.near_threshold)
+    audit.findings += repeats.leaked([x for x in near if x.row not in known], train, "warn")
+
+
 def benchmarks(data: DataSpec, audit: Audit) -> list[Held]:
     """The questions of the files that the recipe names as benchmarks; the audit counts the files."""
     questions = []
