@@ -95,6 +95,23 @@ def test_every_loss_trains(loss: str, base: Path, tmp_path: Path, cli: Cli) -> N
     assert (tmp_path / "run/reference-train.safetensors").exists() == (loss not in ("orpo", "simpo", "cpo"))
 
 
+@pytest.mark.parametrize("settings", [["data.on_overlap=drop"], ["data.test=0.2"]], ids=["drop", "drawn"])
+def test_other_pairs_need_the_training_pairs_that_the_test_pairs_chose(
+    settings: list[str], base: Path, tmp_path: Path, cli: Cli
+) -> None:
+    recipe = _task(tmp_path, base, {"type": "preference"})
+    shared = _pairs(100, 3)  # training pairs that are test pairs too, and are left out
+    tiny.write_rows(tmp_path / "train.jsonl", [*_pairs(0, 60), *shared])
+    asked = [word for setting in [*settings, "training.max_steps=2"] for word in ("--set", setting)]
+    assert cli("run", recipe, "--out", tmp_path / "run", *asked).code in (0, 10)
+    other = tiny.write_rows(tmp_path / "other.jsonl", [*_pairs(200, 6), *(shared if "drop" in settings[0] else [])])
+    done = cli("evaluate", tmp_path / "run", "--data", other, "--json")
+    assert done.code in (0, 10), done.err
+    known = tiny.write_rows(tmp_path / "known.jsonl", _pairs(0, 60))
+    refused = cli("evaluate", tmp_path / "run", "--data", known)
+    assert (refused.code, "is also in the test file" in refused.err) == (3, True)
+
+
 @pytest.mark.parametrize("rows", [_judged, _pairs])
 def test_kto_learns_from_judged_answers_and_from_pairs(rows: Any, base: Path, tmp_path: Path, cli: Cli) -> None:
     recipe = _task(tmp_path, base, {"type": "preference", "loss": {"type": "kto"}}, rows)

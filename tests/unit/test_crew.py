@@ -126,7 +126,7 @@ def test_a_worker_killed_in_the_search_is_told(monkeypatch: pytest.MonkeyPatch) 
 def test_languages_are_the_same_in_whatever_portions_they_are_seen(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tunesmith.data.language.FIRST", 20)
     many = [row(n, ENGLISH.format(n) if n < 12 else GERMAN) for n in range(90)]
-    shown, judged = Languages(), Languages(usual_languages(many))
+    shown, judged = (Languages(usual_languages(many)) for _ in range(2))
     for portion in portions(many, size):
         shown.see(portion)
     for portion in portions(many, size, Judge(Usual("en", "en")).of(many)):

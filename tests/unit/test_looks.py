@@ -17,7 +17,7 @@ from tunesmith.core.messages import Example, Message
 from tunesmith.data.check_system import SystemPrompts
 from tunesmith.data.diversity import SHOWN, DiversityLook, _nearness
 from tunesmith.data.excerpt import LONGEST
-from tunesmith.data.language import Identifier, Languages
+from tunesmith.data.language import Identifier, Languages, usual_languages
 from tunesmith.data.lengths import Lengths
 from tunesmith.data.load import load
 from tunesmith.data.look import Places, look, portions
@@ -50,6 +50,10 @@ def row(number, question, answer="fine", system=""):
     turns = [Message(role="user", content=question), Message(role="assistant", content=answer)]
     head = [Message(role="system", content=system)] if system else []
     return Example(messages=(*head, *turns), origin=f"f.jsonl:{number}")
+
+
+def languages(examples):
+    return Languages(usual_languages(examples))
 
 
 def found(examples, *looks):
@@ -108,16 +112,17 @@ def test_rows_in_another_language_are_found_on_their_side():
     rows = [row(i, ENGLISH.format(i), ENGLISH.format(-i)) for i in range(100)]
     rows[41] = row(41, SPOKEN["de"], ENGLISH.format(41))
     rows[7] = row(7, ENGLISH.format(7), SPOKEN["ja"])
-    findings = [f for f in look(rows, [Languages()]) if f.code == "other_language"]
+    findings = [f for f in look(rows, [languages(rows)]) if f.code == "other_language"]
     assert [(f.severity, f.rows) for f in findings] == [("warn", ("f.jsonl:41",)), ("warn", ("f.jsonl:7",))]
     assert "prompt is not in en" in findings[0].message
     assert "ja 1" in findings[1].message
 
 
-def test_the_usual_language_may_be_any_and_change():
-    """The first portion is German; what the set's language is, is known at the end only."""
+def test_the_usual_language_may_be_any_and_change(monkeypatch):
+    """The first rows are German, those from which the usual language is learned among them."""
+    monkeypatch.setattr("tunesmith.data.language.FIRST", 5)
     rows = [row(i, SPOKEN["de"]) for i in range(5)] + [row(i, ENGLISH.format(i)) for i in range(5, 200)]
-    shown = Languages()
+    shown = languages(rows)
     for portion in portions(rows, size=5):
         shown.see(portion)
     assert dict(shown.counts("prompt")) == {"de": 5, "en": 195}
@@ -131,7 +136,8 @@ def test_the_usual_language_may_be_any_and_change():
 
 def test_a_portion_costs_the_same_however_many_rows_came_before(monkeypatch):
     """What is known of the rows so far is kept up, never counted anew: work on arrays is done at the end alone."""
-    shown, rows = Languages(), [row(i, ENGLISH.format(i)) for i in range(40)]
+    rows = [row(i, ENGLISH.format(i)) for i in range(40)]
+    shown = languages(rows)
     monkeypatch.setattr("tunesmith.data.language.np", None)
     for portion in portions(rows, size=4):
         shown.see(portion)
@@ -140,9 +146,9 @@ def test_a_portion_costs_the_same_however_many_rows_came_before(monkeypatch):
 
 def test_a_set_of_translations_has_one_language_on_each_side_and_a_mixed_set_no_strangers():
     translations = [row(i, ENGLISH.format(i), SPOKEN["fr"]) for i in range(50)]
-    assert not found(translations, Languages())
+    assert not found(translations, languages(translations))
     mixed = [row(i, SPOKEN["fr"] if i % 4 else ENGLISH.format(i)) for i in range(100)]
-    findings = found(mixed, Languages())
+    findings = found(mixed, languages(mixed))
     assert set(findings) == {"languages"}
     assert "fr 75, en 25" in findings["languages"].message
 
@@ -151,7 +157,7 @@ def test_a_set_of_translations_has_one_language_on_each_side_and_a_mixed_set_no_
 def test_clean_sets_stay_quiet(name, shared):
     limit = None if "banking77" in name else 1000
     rows = clean(shared / "data" / name, limit)
-    findings = found(rows, Languages(), SystemPrompts())
+    findings = found(rows, languages(rows), SystemPrompts())
     assert set(findings) <= {"other_language"}
     assert sum(finding.count for finding in findings.values()) < 0.003 * len(rows)
 
@@ -163,7 +169,7 @@ def test_foreign_rows_among_real_ones_are_found(shared):
         rows[index] = rows[index].model_copy(
             update={"messages": (Message(role="user", content=text), rows[0].messages[-1])}
         )
-    places = found(rows, Languages())["other_language"].rows
+    places = found(rows, languages(rows))["other_language"].rows
     assert set(places) >= {rows[index].origin for index in planted}
     assert len(places) <= len(planted) + 0.003 * len(rows)
 

@@ -67,12 +67,8 @@ class Identifier:
             raise TunesmithError("the language identifier does not start", why=str(error)) from error
         return (_SAME.get(found[0]["lang"], found[0]["lang"]), found[0]["score"]) if found else ("", 0.0)
 
-    def usual(self, rows: Iterable[Row]) -> Usual:
-        """The usual languages of a set, from its first rows: one for all rows, however they are dealt out."""
-        first = list(islice(rows, FIRST))
-        return Usual(self._most([row.prompt for row in first]), self._most([row.answer for row in first]))
-
-    def _most(self, texts: Sequence[str]) -> str:
+    def most(self, texts: Sequence[str]) -> str:
+        """The language that most of the texts are in, "" where none is known."""
         counts = Counter(filter(None, map(self.language, texts)))
         return counts.most_common(1)[0][0] if counts else ""
 
@@ -114,19 +110,16 @@ def _halves(text: str) -> tuple[str, str]:
 
 
 def usual_languages(examples: Iterable[Example]) -> Usual:
-    """Those of a set, from its first rows."""
-    return Identifier().usual(map(Row.of, examples))
+    """Those of a set, from its first rows: the same for all of its rows, however they are dealt out."""
+    identifier, first = Identifier(), [Row.of(example) for example in islice(examples, FIRST)]
+    return Usual(identifier.most([row.prompt for row in first]), identifier.most([row.answer for row in first]))
 
 
 class Languages:
-    """The languages of a set; a row costs 14 bytes.
+    """The languages of a set, whose `usual` ones are known; a row costs 14 bytes."""
 
-    `usual` are those of the set where they are known; else they are learned from the first rows that are seen.
-    """
-
-    def __init__(self, usual: Usual | None = None) -> None:
+    def __init__(self, usual: Usual) -> None:
         self._identifier, self._usual = Identifier(), usual
-        self._first: list[Row] = []
         self._places = Places()
         self._names: dict[str, int] = {"": 0}
         self._codes: dict[Side, array[int]] = {"prompt": array("B"), "answer": array("B")}
@@ -134,21 +127,8 @@ class Languages:
 
     def see(self, portion: Sequence[Row]) -> None:
         """Judge prompt and answer of each row."""
-        if self._usual is None:
-            self._first += portion
-            if len(self._first) >= FIRST:
-                self._learn()
-        else:
-            self._judge(portion, self._usual)
-
-    def _learn(self) -> None:
-        """The usual languages, and then the rows that waited for them."""
-        self._usual, rows, self._first = self._identifier.usual(self._first), self._first, []
-        self._judge(rows, self._usual)
-
-    def _judge(self, rows: Sequence[Row], usual: Usual) -> None:
-        judged = [row.judged.languages if row.judged else self._identifier.of_row(row, usual) for row in rows]
-        for row in rows:
+        judged = [row.judged.languages if row.judged else self._identifier.of_row(row, self._usual) for row in portion]
+        for row in portion:
             self._places.add(row.origin)
         for side, found in zip(self._codes, zip(*judged, strict=True), strict=True):
             self._codes[side].extend(self._names.setdefault(language, len(self._names)) for language in found)
@@ -156,14 +136,10 @@ class Languages:
 
     def counts(self, side: Side) -> Counter[str]:
         """How many texts are in which language, those left out that are not judged."""
-        if self._first:
-            self._learn()
         return self._counts[side].copy()
 
     def findings(self) -> Iterator[Finding]:
         """The languages where there are several; the rows that are in another than nearly all."""
-        if self._first:
-            self._learn()
         for side, codes in self._codes.items():
             yield from self._several(side)
             yield from self._others(side, np.frombuffer(codes, np.uint8))

@@ -70,7 +70,7 @@ def _attention(
 
 def _heard(q_BKGH: Tensor, keys_BKLH: Tensor, values_BKLH: Tensor, hidden_B11L: Tensor) -> Tensor:
     """What each head takes from what it sees: [B, K, G, H]. Torch's own kernel reads a cache with room as it lies,
-    where a product in bf16 copies it first; in float32 nothing is copied, and for many rows the products are faster."""
+    where a product in bf16 copies it first; in float32 the products copy nothing."""
     if q_BKGH.dtype != torch.float32:
         return F.scaled_dot_product_attention(q_BKGH, keys_BKLH, values_BKLH, attn_mask=hidden_B11L, scale=1.0)
     scores_BKGL = torch.matmul(q_BKGH, keys_BKLH.transpose(-1, -2)) + hidden_B11L

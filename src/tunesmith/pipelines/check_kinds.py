@@ -26,7 +26,7 @@ from ..data.fitting import LongPolicy, too_long
 from ..data.illustrate import Shelf, illustrated
 from ..data.keys import Keys, overlapping
 from ..data.kinds import better, joined, worse
-from ..data.language import Languages
+from ..data.language import Languages, usual_languages
 from ..data.lengths import Lengths
 from ..data.load import METHODS, Loaded
 from ..data.quality import quality
@@ -96,7 +96,9 @@ def audit_kind(
         audit.findings += repeats.leaked([x for x in found if not x.same], asked, spec.data.on_near_overlap)
     diversity = DiversityLook()
     beside = (*_ANSWERED, *_FEW) if kind == "text" else _ANSWERED
-    audit.findings += [f for f in quality(Mapped(rows, better), (Languages(), diversity)) if f.code not in beside]
+    held_up = Mapped(rows, better)
+    looks = (Languages(usual_languages(held_up)), diversity)
+    audit.findings += [f for f in quality(held_up, looks) if f.code not in beside]
     audit.diversity = diversity.result().as_json()
     audit.findings += kind_checks.OF_KIND[kind](rows) if kind in kind_checks.OF_KIND else ()
     _tokens(rows, tokenizer, limit, spec.data.on_long if wanted else "error", audit)

@@ -152,10 +152,10 @@ def prepare(
     compatible.require(spec, base)
     tokenizer = load_tokenizer(base, PLAIN_TEMPLATE, date)
     remarks, teacher = _teacher(spec, base, tokenizer) if trains else ([], None)
-    if tested_on and ("supervised" not in spec.method.kinds or not spec.data.test_chooses()):
+    if tested_on and not spec.data.test_chooses():
         spec, tested_on = _with_test(spec, tested_on), None
     if "supervised" not in spec.method.kinds:
-        return _other_kind(spec, base, tokenizer, folder, reader, sink)
+        return _other_kind(spec, base, tokenizer, folder, reader, sink, tested_on)
     workbench = _Preparation(spec, base, tokenizer, folder, keep_tokens, reader, sink, date)
     workbench.audit.findings += remarks
     train, repeats, validation, test = workbench.rows(tested_on)
@@ -202,11 +202,12 @@ def _classes(spec: RunSpec, method: ClassifySpec, parts: Sequence[Rows], audit: 
 
 
 def _other_kind(
-    spec: RunSpec, base: Base, tokenizer: Any, folder: Path | None, reader: Reader, sink: Sink
+    spec: RunSpec, base: Base, tokenizer: Any, folder: Path | None, reader: Reader, sink: Sink,
+    tested_on: SourceSpec | None,
 ) -> Prepared:  # fmt: skip
     """`prepare` for rows that are no conversations with one right answer."""
     limit = length_limit(spec, base)
-    ready = prepare_kinds.ready(spec, tokenizer, limit, reader, sink)
+    ready = prepare_kinds.ready(spec, tokenizer, limit, reader, sink, tested_on)
     ready.audit.findings += places.outside((f.path for f in ready.audit.files), folder)
     train, validation, test = (
         Rows(part.rows, part.made.items, part.made.sizes) for part in (ready.train, ready.validation, ready.test)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from ..core.errors import ContentError, UsageError
 from ..core.events import Sink, counted, stage
 from ..core.messages import Kind, Labelled, Preference, Row, Text
+from ..data import checks
 from ..data.answers import Judged, JudgedStore, Pair, PairStore, Sequences, encode_answers
 from ..data.audit import Audit, Finding, TokenFacts
 from ..data.batch import Item
@@ -38,6 +39,7 @@ from . import prepare_text
 from .check_kinds import audit_kind
 from .made import Made
 from .recipe import RunSpec
+from .sift import trained_on
 
 _ONLY_SUPERVISED = ("cap_per_label", "names")
 """Keys of `data` that need conversations with one right answer."""
@@ -266,8 +268,10 @@ class Ready:
     order: Curriculum | None
 
 
-def ready(spec: RunSpec, tokenizer: Any, limit: int, reader: Reader, sink: Sink) -> Ready:
-    """Read, check, choose and tokenize the rows of a method of another kind."""
+def ready(
+    spec: RunSpec, tokenizer: Any, limit: int, reader: Reader, sink: Sink, tested_on: SourceSpec | None = None
+) -> Ready:
+    """Read, check, choose and tokenize the rows of a method of another kind; test rows of another file if need be."""
     refuse_unfitting(spec.data, spec.method.type)
     with stage(sink, "reading"):
         train, validation, test = read(spec, reader, sink)
@@ -275,6 +279,8 @@ def ready(spec: RunSpec, tokenizer: Any, limit: int, reader: Reader, sink: Sink)
     with stage(sink, "looks"):
         audit = audit_kind(spec, train, test, tokenizer, limit, validation=validation, wanted=True)
     chosen = choose(spec, train, validation, test, audit)
+    if tested_on:
+        chosen = replace(chosen, test=_other_test(tested_on, chosen.train, spec, reader, sink, audit))
 
     def made(rows: Sequence[Row], counts: Sequence[int], *, scored: bool = False) -> Part:
         maker = texts(spec.method, spec.seed, scored) if isinstance(spec.method, PretrainSpec) else MAKERS[kind]
@@ -290,6 +296,16 @@ def ready(spec: RunSpec, tokenizer: Any, limit: int, reader: Reader, sink: Sink)
     audit.findings += findings
     audit.waive(spec.data.waive)
     return Ready(kind, trained, validated, tested, audit, order)
+
+
+def _other_test(
+    source: SourceSpec, train: Sequence[Row], spec: RunSpec, reader: Reader, sink: Sink, audit: Audit
+) -> Sequence[Row]:
+    """Test rows that the recipe does not name. One that was trained on blocks; one that nearly was is told."""
+    loaded = _load(source, "test", spec, reader, sink)
+    audit.findings += checks.bad_rows(loaded)
+    trained_on(Mapped(train, better), Mapped(loaded.records, better), spec.data, audit)
+    return loaded.records
 
 
 def _tell(spec: RunSpec, audit: Audit, train: Part, sources: Sequence[int]) -> None:
