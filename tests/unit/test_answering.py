@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from tunesmith.core.errors import ContentError
 from tunesmith.core.messages import Message
 from tunesmith.data.tokenize import encode_prompt
 from tunesmith.inference.ask import Ask, Limits, Piece, Served
+from tunesmith.inference.batcher import Turns, Waiting
 from tunesmith.inference.errors import AskError, BusyError, ClosedError, NoRoomError, TooLongError
 from tunesmith.inference.generate import Sampling, generate
 from tunesmith.inference.serve import Answering
@@ -352,24 +352,30 @@ def test_a_cancelled_request_makes_no_more_tokens(models: Any) -> None:
         assert (handle.usage.completion_tokens, service.load().running) == (done, 0)
 
 
+class Together(Turns):
+    """Nothing is taken before so many wait; notes whose turn it was."""
+
+    def __init__(self, begin: int) -> None:
+        super().__init__(room=begin)
+        self.begin, self.order = begin, list[str]()
+
+    def first(self) -> Waiting | None:
+        return super().first() if self.order or len(self) == self.begin else None
+
+    def take(self, most: int, fits: Callable[[Waiting], bool]) -> list[Waiting]:
+        taken = super().take(most, fits) if self.first() else []
+        self.order += [waiting.key for waiting in taken]
+        return taken
+
+
 def test_keys_take_turns(models: Any) -> None:
-    ended: list[str] = []
-
-    def wait(handle: Any, name: str) -> None:
-        handle.choices()
-        ended.append(name)
-
-    with Answering(Limits(rows=1, batches=1)) as service:
-        gate = service.submit(asked.ask(models["base"], max_tokens=60, key="greedy"))
-        next(iter(gate))
-        handles = [("greedy", service.submit(asked.ask(models["base"], max_tokens=2, key="greedy"))) for _ in range(6)]
-        handles.append(("modest", service.submit(asked.ask(models["a"], max_tokens=2, key="modest"))))
-        threads = [threading.Thread(target=wait, args=(handle, name)) for name, handle in handles]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert "modest" in ended[:3], ended
+    together = Together(7)
+    with Answering(Limits(rows=1, batches=1), together) as service:
+        handles = [service.submit(asked.ask(models["base"], max_tokens=2, key="greedy")) for _ in range(6)]
+        handles.append(service.submit(asked.ask(models["a"], max_tokens=2, key="modest")))
+        for handle in handles:
+            handle.choices()
+    assert together.order == ["greedy", "modest", *["greedy"] * 5]
 
 
 def test_a_short_answer_does_not_wait_for_a_long_one(models: Any) -> None:

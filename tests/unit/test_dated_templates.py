@@ -21,6 +21,7 @@ from tunesmith.models.find import find
 from tunesmith.models.refs import Base
 from tunesmith.models.tokenizer import tokenizer as load_tokenizer
 from tunesmith.pipelines import journey, train
+from tunesmith.pipelines.crew import Crew
 from tunesmith.pipelines.encoding import Encoding
 from tunesmith.pipelines.read_recipe import read_recipe
 from tunesmith.pipelines.rundir import RunDir
@@ -105,8 +106,9 @@ def test_workers_show_the_day_that_they_are_told(base: Path) -> None:
     rows = [Example(messages=(*ASKED, Message(role="assistant", content=str(i)))) for i in range(6)]
 
     def tokens(workers: int) -> list[Any]:
-        with Encoding(str(base), load_tokenizer(find(str(base)), "", "2024-02-29"), rows, workers, "2024-02-29") as e:
-            return [made[0][1].input_ids.tolist() for _, made in e.of(np.arange(len(rows)))]  # type: ignore[index]
+        with Crew(str(base), "2024-02-29", workers) as crew:
+            encoding = Encoding(load_tokenizer(find(str(base)), "", "2024-02-29"), rows, crew)
+            return [made[0][1].input_ids.tolist() for _, made in encoding.of(np.arange(len(rows)))]  # type: ignore[index]
 
     assert tokens(2) == tokens(1)
 

@@ -40,7 +40,7 @@ class Answering:
         self.limits = limits or Limits()
         self._library = Library()
         self._slots = Slots(self.limits.memory)
-        self._batcher: Batcher = batcher or Turns(self.limits.waiting)
+        self._batcher: Batcher = Turns(self.limits.waiting) if batcher is None else batcher
         self._orders: deque[tuple[Order, Future[Any]]] = deque()
         self._live: list[Running] = []
         self._loaded: dict[str, int] = {}
