@@ -25,7 +25,7 @@ from tunesmith.methods.distill.logits import OnLogits
 from tunesmith.methods.distill.policy import OnPolicy, prompt_of, written
 from tunesmith.methods.distill.taught import Likely, Taught, batch_of, mixed_loss
 from tunesmith.methods.distill.teacher import find_teacher
-from tunesmith.models.head import Labelled
+from tunesmith.models.head import Labelled, Spoken
 
 CPU = torch.device("cpu")
 VOCABULARY = len(tiny.tokenizer())
@@ -71,7 +71,7 @@ def _loss(method: Any, model: Any, rows: Any) -> tuple[float, dict[str, float]]:
 
 def _said(logits: list[list[float]], tokens: list[int], weight: list[float]) -> Labelled:
     owner = torch.arange(len(tokens))
-    return Labelled(torch.tensor(logits), torch.tensor(tokens), torch.tensor(weight), owner, None)
+    return Labelled(Spoken(torch.tensor(logits)), torch.tensor(tokens), torch.tensor(weight), owner, None)
 
 
 def test_the_loss_by_hand() -> None:
@@ -100,7 +100,7 @@ def test_the_squared_temperature_keeps_the_gradient_large() -> None:
     student = logits.clone().requires_grad_()
     teacher = torch.tensor([[0.2, 0.4, -0.6]])
     spec = DistillSpec(teacher="x", divergence={"type": "forward_kl", "temperature": 500.0})  # type: ignore[arg-type]
-    said = Labelled(student, torch.tensor([0]), torch.ones(1), torch.tensor([0]), None)
+    said = Labelled(Spoken(student), torch.tensor([0]), torch.ones(1), torch.tensor([0]), None)
     mixed_loss(said, teacher, torch.tensor([False]), 3, spec, Tally()).backward()
     apart = logits - teacher
     assert student.grad is not None

@@ -39,10 +39,10 @@ def test_smoothing_is_torch_s(kind: str, smoothing: float) -> None:
 def test_smoothing_by_hand() -> None:
     """Over V = 4 equal logits every term is log 4, whatever the share; with logits log(1, 1, 1, 5) and the last token
     right: 0.9 x log(8/5) + 0.1 x (3 log 8 + log(8/5)) / 4."""
-    from tunesmith.models.head import Labelled
+    from tunesmith.models.head import Labelled, Spoken
 
     logits_NV = torch.log(torch.tensor([[1.0, 1, 1, 1], [1, 1, 1, 5]]))
-    said = Labelled(logits_NV, torch.tensor([0, 3]), torch.ones(2), torch.zeros(2, dtype=torch.long), None)
+    said = Labelled(Spoken(logits_NV), torch.tensor([0, 3]), torch.ones(2), torch.zeros(2, dtype=torch.long), None)
     log8, right = np.log(8), np.log(8 / 5)
     assert said.losses(0.1).tolist() == pytest.approx([np.log(4), 0.9 * right + 0.1 * (3 * log8 + right) / 4], rel=1e-6)
     assert said.losses().tolist() == pytest.approx([np.log(4), right], rel=1e-6)

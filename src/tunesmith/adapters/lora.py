@@ -25,7 +25,7 @@ from .base import Adapter
 from .config import LoraSpec
 from .folders import PEFT_PREFIX
 from .linear import leaf, require_rank, targeted, width
-from .lowrank import plus
+from .lowrank import adapted, plus
 
 
 class LoraLinear(nn.Module):
@@ -58,11 +58,20 @@ class LoraLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """W x, plus scaling B A x while enabled."""
+        if self._plain(x):
+            base = self.base_layer
+            return adapted(x, base.weight, base.bias, self.lora_A, self.lora_B, self.scaling)
         out: Tensor = self.base_layer(x)
         if not self.enabled:
             return out
         seen = F.dropout(x, self.dropout, self.training) if self.dropout else x
         return plus(out, seen, self.lora_A, self.lora_B, self.scaling)
+
+    def _plain(self, x: Tensor) -> bool:
+        """Whether something learns here, from what the base's own matrix and the addition read alike."""
+        learning = self.enabled and torch.is_grad_enabled() and not torch.is_autocast_enabled(x.device.type)
+        bare = type(self.base_layer) is nn.Linear and not (self.dropout and self.training)
+        return learning and bare and x.dtype == self.base_layer.weight.dtype
 
     def parts(self) -> dict[str, Parameter]:
         """What is trained, by its name behind the layer's in PEFT's files."""

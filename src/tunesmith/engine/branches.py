@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..data.batch import collate
 from ..data.branches import PADDING, TRUNK, Family, branched
-from ..models.head import labelled, logits_where, without_router_loss
+from ..models.head import labelled, said_where, without_router_loss
 from ..models.pooling import pooled
 from ..models.targets import is_encoder_decoder
 
@@ -98,10 +98,8 @@ class Together:
         asked_N, pick_M = torch.unique(self.before_M, return_inverse=True)  # branches begin behind the same token
         wanted_BL = torch.zeros_like(self.input_ids_BL, dtype=torch.bool)
         wanted_BL.view(-1)[asked_N] = True
-        logits_NV = logits_where(model, self._inputs(model) | without_router_loss(model), wanted_BL)
-        normal_N = logits_NV.float().logsumexp(-1)
-        logp_M = logits_NV[pick_M, self.tokens_M].float() - normal_N[pick_M]
-        return _summed(logp_M, self.owner_M, self.count)
+        said = said_where(model, self._inputs(model) | without_router_loss(model), wanted_BL)
+        return _summed(-said.at(pick_M).losses(self.tokens_M), self.owner_M, self.count)
 
     def ends(self, model: Any) -> tuple[dict[str, Any], Tensor]:
         """See `Sequences`."""

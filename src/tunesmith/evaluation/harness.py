@@ -202,7 +202,7 @@ class _Asked(LM):  # type: ignore[misc]
             with precision.context(self._loaded.number_type, self._loaded.model):
                 told = labelled(self._loaded.model, batch.input_ids_BL, batch.attention_mask_BL, batch.loss_weight_BL)
             losses_N, owner_N = told.losses().double().cpu(), told.owner_N.cpu()
-            greedy_N = (told.logits_NV.argmax(-1) == told.tokens_N).cpu()
+            greedy_N = (told.said.logits().argmax(-1) == told.tokens_N).cpu()
             sums = torch.zeros(len(places), dtype=torch.float64).index_add_(0, owner_N, losses_N)
             misses = torch.zeros(len(places), dtype=torch.int64).index_add_(0, owner_N, (~greedy_N).long())
             for place, loss, missed in zip(places, sums.tolist(), misses.tolist(), strict=True):

@@ -18,6 +18,7 @@ from ..data.tokenize import end_of_turn_id
 from ..engine import memory, precision
 from ..inference.stops import stop_ids
 from ..models import load
+from ..models.fast import hasten
 from ..models.find import find
 from ..models.pooling import head_name, padding_to_name
 from ..models.refs import Base
@@ -80,6 +81,7 @@ def build(spec: RunSpec, base: Base, tokenizer: Any) -> Bench:
         ends = (tokenizer.eos_token_id, end_of_turn_id(tokenizer))
         model.config.get_text_config().pad_token_id = padding_to_name(int(tokenizer.pad_token_id), ends)
         adapter = Headed(adapter, str(head_name(model)))
+    hasten(model)
     adapter.attach(model)
     taken = spec.adapter.virtual_tokens()
     return Bench(base, model, adapter, tokenizer, number_type, stop_ids(model, tokenizer), taken)

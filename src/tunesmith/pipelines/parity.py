@@ -127,4 +127,4 @@ def _of_one(model: Any, row: Encoded, device: torch.device) -> torch.Tensor:
     if head_name(model):
         return head_scores(model, *sequences([Family((row,), 0)], 0, device, share=False).ends(model))
     weight_BL = torch.tensor(row.loss_weight, device=device).unsqueeze(0)
-    return labelled(model, ids_BL, torch.ones_like(ids_BL), weight_BL).logits_NV
+    return labelled(model, ids_BL, torch.ones_like(ids_BL), weight_BL).said.logits()

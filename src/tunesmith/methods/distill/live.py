@@ -56,4 +56,4 @@ def teacher_logits(model: Any, batch: TorchBatch, words: int) -> Tensor:
     """The teacher's logits [N, words] of the first `words` tokens at the batch's labels, in float32."""
     with torch.no_grad():
         said = labelled(model, batch.input_ids_BL, batch.attention_mask_BL, batch.loss_weight_BL)
-    return said.logits_NV[:, :words].float()
+    return said.said.logits()[:, :words].float()

@@ -106,7 +106,7 @@ def mixed_loss(
 
     Counts each token's divergence and whether both find the same token likeliest, times its weight.
     """
-    student_NV = said.logits_NV[:, :words].float()
+    student_NV = said.said.logits()[:, :words].float()
     apart_N = divergence(student_NV, teacher, spec.divergence)
     best_N = teacher.ids_NK[:, 0] if isinstance(teacher, TopK) else teacher.argmax(-1)
     tally.add("divergence", apart_N * said.weight_N)

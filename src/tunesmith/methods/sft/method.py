@@ -87,7 +87,7 @@ class Sft:
         with self._noise(model, batch):
             said = said_of(model, batch)
         if self.spec.token_accuracy:
-            self.tally.add("token_accuracy", (said.logits_NV.argmax(-1) == said.tokens_N) * said.weight_N)
+            self.tally.add("token_accuracy", (said.said.logits().argmax(-1) == said.tokens_N) * said.weight_N)
         loss = (said.losses(self.spec.label_smoothing) * said.weight_N).sum()
         return loss if said.router_loss is None else loss + said.router_loss * said.weight_N.sum()
 

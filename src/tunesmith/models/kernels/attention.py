@@ -1,0 +1,121 @@
+"""Attention in bf16 on a CPU, where torch's own backward pass takes most of the time that attention takes.
+
+Forward is torch's. Backward is that of FlashAttention (Dao et al. 2022, arXiv 2205.14135, appendix B.4) in whole rows
+of scores: the probabilities are computed again from queries, keys and each row's log of its sum, for a few sequences
+at a time, so that what is written is read while it is near. Keys and values are not copied for the heads that share
+them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+NAME = "tunesmith"
+SCORES_AT_ONCE = 1 << 20
+"""Of all heads: 4 MiB in float32."""
+
+
+class _Attention(torch.autograd.Function):
+    """Queries [B, H, L, D], keys and values [B, K, L, D], H a multiple of K; `mask` [B or 1, 1, L, L] is true, or 0,
+    where a token is seen; None for what stands before it."""
+
+    @staticmethod
+    def forward(ctx: Any, *given: Any) -> Tensor:
+        query, key, value, mask, scale = given
+        added = None if mask is None else _added(mask, query.dtype)
+        out, log_sum = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            query, key, value, 0.0, mask is None, attn_mask=added, scale=scale
+        )
+        ctx.save_for_backward(query, key, value, out, log_sum, added)
+        ctx.scale = scale
+        result: Tensor = out
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        query, key, value, out, log_sum, added = ctx.saved_tensors
+        gradient = gradients[0]
+        batch, heads, length, _ = query.shape
+        delta = gradient.float().mul_(out.float()).sum(-1)
+        found = tuple(torch.empty_like(one, memory_format=torch.contiguous_format) for one in (query, key, value))
+        rows = max(1, SCORES_AT_ONCE // (heads * length**2))
+        for at in range(0, batch, rows):
+            part = slice(at, at + rows)
+            seen = None if added is None else (added[part] if len(added) > 1 else added).float()
+            _backward(
+                tuple(one[part] for one in (query, key, value, gradient, log_sum, delta)), seen, ctx.scale,
+                tuple(one[part] for one in found),
+            )  # fmt: skip
+        return *found, None, None
+
+
+def _backward(given: tuple[Tensor, ...], added: Tensor | None, scale: float, into: tuple[Tensor, ...]) -> None:
+    """Gradients of some sequences. Heads that share keys stand below each other: G x L queries for L keys."""
+    _, heads, length, width = given[0].shape
+    shared = given[1].shape[1]
+
+    def grouped(one: Tensor, last: int) -> Tensor:
+        return one.reshape(len(one) * shared, -1, last)
+
+    query, key, value, gradient = (grouped(one, width) for one in given[:4])
+    log_sum, delta = (grouped(one, 1) for one in given[4:])
+    scores = torch.baddbmm(log_sum, query.float(), key.float().transpose(1, 2), beta=-1, alpha=scale)
+    by_head = scores.view(-1, heads, length, length)
+    chances = by_head.exp_().tril_() if added is None else by_head.add_(added).exp_()
+    chances = chances.view_as(scores)
+    moved = torch.bmm(gradient, value.transpose(1, 2)).float().sub_(delta).mul_(chances).mul_(scale)
+    moved, chances = moved.to(query.dtype), chances.to(query.dtype)
+    torch.bmm(moved, key, out=into[0].view_as(query))
+    torch.bmm(moved.transpose(1, 2), query, out=into[1].view_as(key))
+    torch.bmm(chances.transpose(1, 2), gradient, out=into[2].view_as(value))
+
+
+def _added(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """What is added to scores: 0 where a token is seen."""
+    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, -torch.inf) if mask.dtype == torch.bool else mask
+
+
+def attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
+) -> tuple[Tensor, None]:
+    """Behind transformers' seam for attention: heads first in, [B, L, H, D] out."""
+    if not _ours(module, query, key, value, attention_mask, options):
+        told: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+        return told
+    scale = options.get("scaling") or query.shape[-1] ** -0.5
+    out: Tensor = _Attention.apply(query, key, value, attention_mask, scale)  # type: ignore[no-untyped-call]
+    return out.transpose(1, 2).contiguous(), None
+
+
+def _ours(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, options: dict[str, Any]
+) -> bool:
+    """Whether this is what the function above is for: learning in bf16, every token before a token seen or a mask."""
+    causal = options.get("is_causal")
+    causal = getattr(module, "is_causal", True) if causal is None else causal
+    alike = {one.dtype for one in (query, key, value)} == {torch.bfloat16} and query.shape[2] == key.shape[2]
+    bare = not any(options.get(name) is not None for name in ("softcap", "position_bias", "cache", "s_aux"))
+    usual = alike and key.shape == value.shape and (causal or mask is not None) and not options.get("dropout") and bare
+    known = mask is None or (mask.shape[1] == 1 and mask.shape[-2:] == (query.shape[2], key.shape[2]))
+    return usual and known and torch.is_grad_enabled() and query.device.type == "cpu" and query.requires_grad
+
+
+def mask(*places: Any, **options: Any) -> Tensor | None:
+    """Behind transformers' seam for masks: sdpa's, but none for padding that stands to the right of what is causal. No
+    token sees it, and what it sees itself nobody reads."""
+    padding = options.get("attention_mask")
+    causal = options.get("allow_is_causal_skip", True) and not options.get("allow_is_bidirectional_skip")
+    if causal and isinstance(padding, Tensor) and padding.ndim == 2 and bool((padding[:, 1:] <= padding[:, :-1]).all()):
+        options["attention_mask"] = None
+    made: Tensor | None = sdpa_mask(*places, **options)
+    return made
+
+
+AttentionInterface.register(NAME, attention)
+AttentionMaskInterface.register(NAME, mask)
