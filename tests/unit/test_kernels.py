@@ -93,16 +93,37 @@ def test_losses_of_a_few_tokens_at_a_time(case: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(token_losses, "TOKENS_AT_ONCE", 7)
     dtype, near = CASES[case]
     hidden, head = drawn(20, 16, dtype=dtype).requires_grad_(), torch.nn.Linear(16, 90, dtype=dtype)
-    head.requires_grad_(False)
     tokens, weight = torch.arange(20) * 4, drawn(20, seed=3)
     found = Unspoken(hidden, head).at(torch.arange(20)).losses(tokens)
-    (moved,) = torch.autograd.grad((found * weight).sum(), hidden)
-    wide = hidden.detach().double().requires_grad_()
-    wanted = Spoken(F.linear(wide, head.weight.double(), head.bias.double())).losses(tokens)
-    (gradient,) = torch.autograd.grad((wanted * weight).sum(), wide)
+    given = (hidden, head.weight, head.bias)
+    moved = torch.autograd.grad((found * weight).sum(), given)
+    wide = [one.detach().double().requires_grad_() for one in given]
+    wanted = Spoken(F.linear(*wide)).losses(tokens)
+    gradients = torch.autograd.grad((wanted * weight).sum(), wide)
     assert found.dtype == torch.float32
     assert apart(found, wanted) < near
-    assert apart(moved, gradient) < near
+    assert max(map(apart, moved, gradients)) < near
+    assert [one.dtype for one in moved] == [dtype] * 3
+
+
+def test_losses_of_a_frozen_head_need_no_logits_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden, head = drawn(9, 16).requires_grad_(), torch.nn.Linear(16, 90, bias=False).requires_grad_(False)
+    found = Unspoken(hidden, head).losses(torch.arange(9))
+    monkeypatch.setattr(token_losses, "_said", None)
+    found.sum().backward()
+    assert hidden.grad is not None
+
+
+def test_under_autocast_products_are_in_bf16_and_gradients_in_float32() -> None:
+    hidden, head = drawn(9, 16).requires_grad_(), torch.nn.Linear(16, 90)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = Unspoken(hidden, head).losses(torch.arange(9))
+    moved = torch.autograd.grad(found.sum(), (hidden, head.weight, head.bias))
+    plain = Unspoken(hidden, head).losses(torch.arange(9))
+    wanted = torch.autograd.grad(plain.sum(), (hidden, head.weight, head.bias))
+    assert 0 < apart(found, plain) < 1e-2
+    assert max(map(apart, moved, wanted)) < 1e-2
+    assert [one.dtype for one in moved] == [torch.float32] * 3
 
 
 @pytest.mark.parametrize("kind", ["llama", "gemma2", "t5"])

@@ -56,7 +56,7 @@ class Spoken:
 
 @dataclass(frozen=True)
 class Unspoken:
-    """What a head that learns nothing would make logits of; for losses it need not, but for a few at a time."""
+    """What a head would make logits of; for losses it need not, but for a few at a time."""
 
     hidden_ND: Tensor
     head: nn.Linear
@@ -161,10 +161,8 @@ def _forward(model: Any, inputs: dict[str, Any], wanted_BL: Tensor) -> tuple[Sai
 
 
 def _is_bare(model: Any, head: Any) -> bool:
-    """Whether logits are the head's product and no more, with a matrix that learns nothing and is here as a whole."""
-    if not getattr(model, _BARE, False) or type(head) is not nn.Linear or head.weight.requires_grad:
-        return False
-    return type(head.weight.data) is Tensor and not torch.is_autocast_enabled(head.weight.device.type)
+    """Whether logits are the head's product and no more, with a matrix that is here as a whole."""
+    return getattr(model, _BARE, False) and type(head) is nn.Linear and type(head.weight.data) is Tensor
 
 
 def without_router_loss(model: Any) -> dict[str, Any]:

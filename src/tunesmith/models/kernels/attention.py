@@ -85,6 +85,8 @@ def attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, None]:
     """Behind transformers' seam for attention: heads first in, [B, L, H, D] out."""
+    if torch.is_autocast_enabled("cpu"):
+        query, key, value = (one.to(torch.get_autocast_dtype("cpu")) for one in (query, key, value))
     if not _ours(module, query, key, value, attention_mask, options):
         told: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
         return told
