@@ -15,7 +15,7 @@ from tunesmith.adapters.config import LoraSpec
 from tunesmith.adapters.lora import Lora
 from tunesmith.models import fast
 from tunesmith.models.head import Spoken, Unspoken, labelled
-from tunesmith.models.kernels import attention, norm, token_losses
+from tunesmith.models.kernels import attention, norm, products, token_losses
 
 CASES = {"fp32": (torch.float32, 1e-5), "bf16": (torch.bfloat16, 1e-2)}
 
@@ -31,10 +31,12 @@ def drawn(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Ten
 
 
 @pytest.mark.parametrize("at_once", [1, 1 << 30], ids=["one by one", "together"])
+@pytest.mark.parametrize("length", [64, 83])
 @pytest.mark.parametrize("masked", ["causal", "true and false", "added"])
-def test_attention_and_its_gradients(masked: str, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attention_and_its_gradients(masked: str, length: int, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "SCORES_AT_ONCE", at_once)
-    batch, heads, shared, length, width = 3, 6, 2, 19, 8
+    monkeypatch.setattr(attention, "QUERIES_AT_ONCE", 30)
+    batch, heads, shared, width = 3, 6, 2, 8
     given = [drawn(batch, n, length, width, dtype=torch.bfloat16, seed=n) for n in (heads, shared)]
     query, key, value = (one.requires_grad_() for one in (*given, drawn(*given[1].shape, dtype=torch.bfloat16, seed=9)))
     back = drawn(*query.shape, dtype=torch.bfloat16, seed=4)
@@ -44,7 +46,7 @@ def test_attention_and_its_gradients(masked: str, at_once: int, monkeypatch: pyt
     mask: Any = {"causal": None, "true and false": seen}.get(masked, torch.zeros(seen.shape).masked_fill(~seen, -1e9))
     mask = mask.bfloat16() if masked == "added" else mask
 
-    found = attention._Attention.apply(query, key, value, mask, 0.3)
+    found = attention.heard(query, key, value, mask, 0.3)
     moved = torch.autograd.grad(found, (query, key, value), back)
     wide = [one.detach().double().requires_grad_() for one in (query, key, value)]
     heard = {"is_causal": True} if mask is None else {"attn_mask": mask if masked != "added" else mask.double()}
@@ -148,6 +150,13 @@ def test_a_head_that_learns_keeps_its_gradient() -> None:
     ids = torch.randint(3, 90, (1, 9), generator=torch.Generator().manual_seed(1))
     labelled(model, ids, torch.ones_like(ids), torch.ones(1, 9)).losses().sum().backward()
     assert model.get_output_embeddings().weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("rows", [7, 513, 1100, 1500])
+def test_a_product_in_parts_is_the_product(rows: int) -> None:
+    many, matrix = drawn(rows, 24, dtype=torch.bfloat16), drawn(24, 8, dtype=torch.bfloat16, seed=1)
+    assert apart(products.product(many, matrix), many.double() @ matrix.double()) < 1e-2
+    assert torch.equal(products.product(many.float(), matrix.float()), many.float() @ matrix.float())
 
 
 @pytest.mark.parametrize("biased", [False, True])

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..models.kernels.products import product
+
 FEW = 256
 """Tokens at once up to which a product of two narrow matrices is mostly the call of it, and that is cheaper in float32:
 on a CPU such a call costs several times as much in bf16."""
@@ -24,8 +26,9 @@ class _Adapted(torch.autograd.Function):
         x, weight, bias, down, up, scale = given
         flat, down, up = x.reshape(-1, x.shape[-1]), down.to(x.dtype), up.to(x.dtype)
         low = torch.mm(flat, down.T)
-        out = torch.mm(flat, weight.T) if bias is None else torch.addmm(bias, flat, weight.T)
-        out.addmm_(low, up.T, alpha=scale)
+        out = product(flat, weight.T).addmm_(low, up.T, alpha=scale)
+        if bias is not None:
+            out.add_(bias)
         ctx.save_for_backward(flat, weight, down, up, low)
         ctx.scale, ctx.shape = scale, x.shape
         return out.view(*x.shape[:-1], -1)
@@ -38,7 +41,7 @@ class _Adapted(torch.autograd.Function):
         of_down, of_up = torch.mm(of_low.T, x).float(), torch.mm(gradient.T, low).mul_(ctx.scale).float()
         of_x = None
         if ctx.needs_input_grad[0]:
-            of_x = torch.mm(gradient, weight).addmm_(of_low, down).view(ctx.shape)
+            of_x = product(gradient, weight).addmm_(of_low, down).view(ctx.shape)
         return of_x, None, None, of_down, of_up, None
 
 

@@ -104,7 +104,7 @@ def plan_epoch(
 def evaluation_batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
     """All rows once, longest together, each batch within `tokens` padded tokens (or one row)."""
     order = np.argsort(np.asarray(lengths), kind="stable")
-    return list(_fill(order, np.asarray(lengths), tokens))
+    return list(_fill(order.tolist(), lengths, tokens))
 
 
 def _rows_per_step(size: NDArray[np.int64], budget: Budget) -> int:
@@ -121,15 +121,20 @@ def _by_rows(window: NDArray[np.int64], budget: Budget) -> list[Step]:
 
 
 def _by_tokens(window: NDArray[np.int64], size: NDArray[np.int64], budget: Budget) -> list[Step]:
-    micro = list(_fill(window, size, budget.tokens or 1))
+    micro = list(_fill(window.tolist(), size.tolist(), budget.tokens or 1))
     return [micro[i : i + budget.accumulation] for i in range(0, len(micro), budget.accumulation)]
 
 
-def _fill(order: NDArray[np.int64], size: NDArray[np.int64], tokens: int) -> Iterator[list[int]]:
+def within(rows: Sequence[int], size: Sequence[int], tokens: int | None) -> list[list[int]]:
+    """Consecutive rows in batches of at most `tokens` padded tokens, or of one row; all in one where None."""
+    return [list(rows)] if tokens is None else list(_fill(rows, size, tokens))
+
+
+def _fill(order: Sequence[int], size: Sequence[int], tokens: int) -> Iterator[list[int]]:
     """Consecutive rows while rows x longest stays within `tokens`; a longer row goes alone."""
     held: list[int] = []
     longest = 0
-    for row in order.tolist():
+    for row in order:
         longest = max(longest, int(size[row]))
         if held and longest * (len(held) + 1) > tokens:
             yield held

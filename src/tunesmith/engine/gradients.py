@@ -13,7 +13,7 @@ import torch
 from torch.nn import Parameter
 
 from ..core.errors import ShortageError, TunesmithError
-from ..data.batch import Item, Step
+from ..data.batch import Item, Step, within
 from . import distributed, precision
 from .checkpoint import rng_state, set_rng_state
 from .config import TrainingSpec
@@ -54,6 +54,9 @@ class _Part:
     counts: bool = True
 
 
+AT_ONCE = 600 << 20
+"""Bytes; see `tokens_at_once`."""
+_BYTES, _HALF = 34, 2
 SAME_STEP = "the step stays the same"
 _MEND = "lower training.max_length, set training.devices.activation_checkpointing: true, or take a smaller base"
 
@@ -69,6 +72,7 @@ class Gradients:
         self._rows, self._spec, self._pad_id, self._world, self._note = rows, spec, pad_id, world, note
         self._device = distributed.local(next(iter(trainable.values()))).device
         distributed.equalise(model, world)
+        self._tokens = tokens_at_once(model) if self._device.type == "cpu" else None
         self.parts = 1
         """Into how many parts each micro-batch is cut; doubled whenever memory runs out."""
 
@@ -120,7 +124,7 @@ class Gradients:
                 extra = self._objective.regulariser(self._model, number)
                 if extra is not None:
                     torch.autograd.backward(extra)
-            parts = self._mine(_renumbered(step))
+            parts = self._mine(_renumbered(step), [row.length for row in rows])
             for place, part in enumerate(parts):
                 with distributed.exchanging(self._model, wanted=place == len(parts) - 1):
                     batch = self._objective.batch([rows[i] for i in part.rows], self._pad_id, self._device)
@@ -142,18 +146,20 @@ class Gradients:
         means = {name: value / share.weight for name, value in zip(share.figures, sums, strict=True)}
         return Measured(total / share.weight, float(distributed.whole(norm)), share.tokens, share.labelled, means)
 
-    def _mine(self, step: Step) -> list[_Part]:
+    def _mine(self, step: Step, lengths: Sequence[int]) -> list[_Part]:
         """The micro-batches of this process: every n-th where they can be dealt out evenly, else the n-th rows of
         each. A process left without rows takes one that does not count, so that all do the same number of passes."""
-        micros = [part for micro in step for part in self._cut(micro)]
+        micros = [part for micro in step for part in self._cut(micro, lengths)]
         rank, size = self._world.rank, self._world.size
         if len(micros) % size == 0:
             return [_Part(micro) for micro in micros[rank::size]]
         return [_Part(micro[rank::size]) if micro[rank::size] else _Part(micro[:1], False) for micro in micros]
 
-    def _cut(self, micro: list[int]) -> list[list[int]]:
+    def _cut(self, micro: list[int], lengths: Sequence[int]) -> list[list[int]]:
+        """A micro-batch of rows of these lengths in what is computed at once."""
         rows = -(-(self._spec.batch_size or len(micro)) // self.parts)
-        return [micro[at : at + rows] for at in range(0, len(micro), rows)]
+        parts = [micro[at : at + rows] for at in range(0, len(micro), rows)]
+        return [piece for part in parts for piece in within(part, lengths, self._tokens)]
 
     def _halve(self, step: Step, shortage: str) -> None:
         """Cut micro-batches smaller and forget what was computed; TunesmithError where that cannot help."""
@@ -164,8 +170,20 @@ class Gradients:
         self._note(f"out of memory: each micro-batch is now computed in {self.parts} parts; {SAME_STEP}")
 
     def _require_several(self, step: Step, shortage: str) -> None:
-        if max(len(part) for micro in step for part in self._cut(micro)) == 1:
+        lengths = [row.length for row in self._rows]
+        if max(len(part) for micro in step for part in self._cut(micro, lengths)) == 1:
             raise TunesmithError("one row alone finds no memory", why=shortage, mend=_MEND)
+
+
+def tokens_at_once(model: Any) -> int:
+    """Padded tokens whose backward pass needs about `AT_ONCE` bytes, on a CPU, where a larger batch is no faster.
+
+    34 bytes a token, layer and hidden unit in 16 bits (Korthikanti et al. 2022, arXiv 2205.05198, equation 2).
+    """
+    hidden: int = model.get_input_embeddings().weight.shape[-1]
+    layers: int = getattr(model.config.get_text_config(), "num_hidden_layers", 1)
+    width = 1 if next(model.parameters()).dtype.itemsize <= _HALF else 2
+    return max(1, AT_ONCE // (_BYTES * hidden * layers * width))
 
 
 def _renumbered(step: Step) -> Step:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -19,18 +20,25 @@ from transformers.masking_utils import sdpa_mask
 NAME = "tunesmith"
 SCORES_AT_ONCE = 1 << 20
 """Of all heads: 4 MiB in float32."""
+QUERIES_AT_ONCE = 96
+"""The least that a block of queries has, where there are more."""
+
+
+LENGTHS = 32
+"""Sequences are made a multiple of this long: at odd lengths products in bf16 take up to four times as long."""
+_LEAST = -80.0
+"""e^-80 is nothing beside 1; what is less is no number in its full precision, and takes several times as long."""
 
 
 class _Attention(torch.autograd.Function):
-    """Queries [B, H, L, D], keys and values [B, K, L, D], H a multiple of K; `mask` [B or 1, 1, L, L] is true, or 0,
-    where a token is seen; None for what stands before it."""
+    """Queries [B, H, L, D], keys and values [B, K, L, D], H a multiple of K; `added` [B or 1, 1, L, L] is added to the
+    scores, 0 where a token is seen; None for what stands before it."""
 
     @staticmethod
     def forward(ctx: Any, *given: Any) -> Tensor:
-        query, key, value, mask, scale = given
-        added = None if mask is None else _added(mask, query.dtype)
+        query, key, value, added, scale = given
         out, log_sum = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            query, key, value, 0.0, mask is None, attn_mask=added, scale=scale
+            query, key, value, 0.0, added is None, attn_mask=added, scale=scale
         )
         ctx.save_for_backward(query, key, value, out, log_sum, added)
         ctx.scale = scale
@@ -43,42 +51,60 @@ class _Attention(torch.autograd.Function):
         gradient = gradients[0]
         batch, heads, length, _ = query.shape
         delta = gradient.float().mul_(out.float()).sum(-1)
-        found = tuple(torch.empty_like(one, memory_format=torch.contiguous_format) for one in (query, key, value))
-        rows = max(1, SCORES_AT_ONCE // (heads * length**2))
+        given = (query * ctx.scale, key, value, gradient, log_sum, delta)
+        found = (torch.empty_like(given[0]), torch.zeros_like(key), torch.zeros_like(value))
+        # What is causal is done in blocks of queries, each with the keys up to its end.
+        step = length if added is not None else -(-length // max(1, length // QUERIES_AT_ONCE))
+        rows = max(1, SCORES_AT_ONCE // (heads * step * length))
         for at in range(0, batch, rows):
             part = slice(at, at + rows)
+            some, into = tuple(one[part] for one in given), tuple(one[part] for one in found)
             seen = None if added is None else (added[part] if len(added) > 1 else added).float()
-            _backward(
-                tuple(one[part] for one in (query, key, value, gradient, log_sum, delta)), seen, ctx.scale,
-                tuple(one[part] for one in found),
-            )  # fmt: skip
-        return *found, None, None
+            for first in range(0, length, step):
+                _backward(some, seen, first, min(first + step, length), into)
+        return found[0].mul_(ctx.scale), found[1], found[2], None, None
 
 
-def _backward(given: tuple[Tensor, ...], added: Tensor | None, scale: float, into: tuple[Tensor, ...]) -> None:
-    """Gradients of some sequences. Heads that share keys stand below each other: G x L queries for L keys."""
-    _, heads, length, width = given[0].shape
-    shared = given[1].shape[1]
+def _backward(given: tuple[Tensor, ...], added: Tensor | None, first: int, end: int, into: tuple[Tensor, ...]) -> None:
+    """Gradients by the queries `first` to `end` of some sequences, without the scale that is in the queries already;
+    those of keys and values are added to. Heads that share keys stand below each other: G x L queries for L keys."""
+    query, key, value, gradient, log_sum, delta = given
+    rows, heads, length, width = query.shape
+    shared = key.shape[1]
+    last = length if added is not None else end
 
-    def grouped(one: Tensor, last: int) -> Tensor:
-        return one.reshape(len(one) * shared, -1, last)
+    def grouped(one: Tensor, size: int) -> Tensor:
+        return one[:, :, first:end].reshape(rows * shared, -1, size)
 
-    query, key, value, gradient = (grouped(one, width) for one in given[:4])
-    log_sum, delta = (grouped(one, 1) for one in given[4:])
-    scores = torch.baddbmm(log_sum, query.float(), key.float().transpose(1, 2), beta=-1, alpha=scale)
-    by_head = scores.view(-1, heads, length, length)
-    chances = by_head.exp_().tril_() if added is None else by_head.add_(added).exp_()
+    query, gradient, log_sum, delta = (
+        grouped(query, width), grouped(gradient, width), grouped(log_sum, 1), grouped(delta, 1)
+    )  # fmt: skip
+    key, value = (one[:, :, :last].reshape(rows * shared, last, width) for one in (key, value))
+    scores = torch.baddbmm(log_sum, query.float(), key.float().transpose(1, 2), beta=-1)
+    by_head = scores.view(rows, heads, end - first, last)
+    chances = by_head.exp_().tril_(first) if added is None else by_head.add_(added).clamp_(min=_LEAST).exp_()
     chances = chances.view_as(scores)
-    moved = torch.bmm(gradient, value.transpose(1, 2)).float().sub_(delta).mul_(chances).mul_(scale)
+    moved = torch.bmm(gradient, value.transpose(1, 2)).float().sub_(delta).mul_(chances)
     moved, chances = moved.to(query.dtype), chances.to(query.dtype)
-    torch.bmm(moved, key, out=into[0].view_as(query))
-    torch.bmm(moved.transpose(1, 2), query, out=into[1].view_as(key))
-    torch.bmm(chances.transpose(1, 2), gradient, out=into[2].view_as(value))
+    into[0][:, :, first:end] = torch.bmm(moved, key).view(rows, heads, end - first, width)
+    into[1][:, :, :last] += torch.bmm(moved.transpose(1, 2), query).view(rows, shared, last, width)
+    into[2][:, :, :last] += torch.bmm(chances.transpose(1, 2), gradient).view(rows, shared, last, width)
 
 
-def _added(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """What is added to scores: 0 where a token is seen."""
-    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, -torch.inf) if mask.dtype == torch.bool else mask
+def heard(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """[B, H, L, D], in bf16 on a CPU; `mask` [B or 1, 1, L, L] is true, or 0, where a token is seen."""
+    length = query.shape[2]
+    more = -length % LENGTHS
+    added = None if mask is None else _added(mask, query.dtype, more)
+    longer = (F.pad(one, (0, 0, 0, more)) if more else one for one in (query, key, value))
+    out: Tensor = _Attention.apply(*longer, added, scale)  # type: ignore[no-untyped-call]
+    return out[:, :, :length]
+
+
+def _added(mask: Tensor, dtype: torch.dtype, more: int) -> Tensor:
+    """What is added to scores, with so many places more that nobody sees."""
+    added = torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, -torch.inf) if mask.dtype == torch.bool else mask
+    return F.pad(F.pad(added, (0, more), value=-torch.inf), (0, 0, 0, more))
 
 
 def attention(
@@ -91,7 +117,7 @@ def attention(
         told: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
         return told
     scale = options.get("scaling") or query.shape[-1] ** -0.5
-    out: Tensor = _Attention.apply(query, key, value, attention_mask, scale)  # type: ignore[no-untyped-call]
+    out = heard(query, key, value, attention_mask, scale)
     return out.transpose(1, 2).contiguous(), None
 
 
