@@ -1,4 +1,5 @@
-"""Clipping: gradients are scaled down to the norm of the recipe, and the norm that is told is that before."""
+"""Clipping: gradients are scaled down to the norm of the recipe, and the norm that is told is that before. Pieces: a
+micro-batch computed some rows at a time is the same step."""
 
 from __future__ import annotations
 
@@ -11,8 +12,10 @@ from test_loss import _rows, _training
 import tiny
 from tunesmith.adapters.config import LoraSpec
 from tunesmith.adapters.lora import Lora
+from tunesmith.data.batch import within
+from tunesmith.engine import gradients as engine
 from tunesmith.engine.distributed import ALONE
-from tunesmith.engine.gradients import Gradients
+from tunesmith.engine.gradients import Gradients, tokens_at_once
 from tunesmith.methods.sft.config import SftSpec
 from tunesmith.methods.sft.method import Sft
 
@@ -56,3 +59,25 @@ def test_clipped_gradients_keep_their_direction_and_the_norm_before_is_told(shar
 
 def test_the_limit_of_a_recipe_is_one() -> None:
     assert _training().clip_norm == 1.0
+
+
+def test_a_step_in_pieces_is_the_same_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    norm, whole = _computed(None)
+    monkeypatch.setattr(engine, "AT_ONCE", 1)
+    seen: list[int] = []
+    plain = Sft.loss_sum
+    monkeypatch.setattr(Sft, "loss_sum", lambda *a: (seen.append(len(a[2].input_ids_BL)), plain(*a))[1])
+    told, pieces = _computed(None)
+    assert seen == [1] * 5
+    assert told == pytest.approx(norm, rel=1e-5)
+    for name, gradient in whole.items():
+        torch.testing.assert_close(pieces[name], gradient, rtol=1e-4, atol=1e-7)
+
+
+def test_pieces_are_of_so_many_padded_tokens_or_one_row() -> None:
+    assert within([3, 1, 0, 2], [5, 9, 4, 5], 10) == [[3], [1], [0, 2]]
+    assert within([3, 1], [5, 9, 4, 5], None) == [[3, 1]]
+    model = tiny.model()
+    hidden, layers = model.config.hidden_size, model.config.num_hidden_layers
+    assert tokens_at_once(model) == engine.AT_ONCE // (34 * hidden * layers * 2)
+    assert tokens_at_once(model.bfloat16()) == engine.AT_ONCE // (34 * hidden * layers)
