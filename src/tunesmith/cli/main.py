@@ -22,7 +22,7 @@ _EPILOG = (
 )
 _COMMANDS = (
     "demo", "init", "check", "run", "train", "evaluate", "compare", "pilot", "runs", "report", "chat", "rate",
-    "generate", "index", "export", "methods", "advise", "doctor", "serve", "worker",
+    "generate", "index", "export", "methods", "advise", "bench", "doctor", "serve", "worker",
 )  # fmt: skip
 
 app = typer.Typer(

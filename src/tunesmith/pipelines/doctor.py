@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +12,7 @@ import psutil
 import torch
 
 from ..engine import precision
+from ..engine.rate import matrix_rate
 from ..models.refs import bundled_names
 from . import machine
 
@@ -51,19 +51,8 @@ def examine(folder: Path) -> list[Check]:
 
 
 def _precision() -> Check:
-    rates = ", ".join(f"{name} {_rate(dtype):.0f} GFLOP/s" for name, dtype in precision.DTYPES.items())
+    rates = ", ".join(f"{name} {matrix_rate(dtype) / 1e9:.0f} GFLOP/s" for name, dtype in precision.DTYPES.items())
     return Check("number type", "ok", f"{precision.choose('auto')} is used; matrix rate on the CPU: {rates}")
-
-
-def _rate(dtype: torch.dtype, size: int = 1024, seconds: float = 0.3) -> float:
-    """Matrix products of size x size, in GFLOP/s."""
-    a, b = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
-    a @ b
-    started, runs = time.perf_counter(), 0
-    while time.perf_counter() - started < seconds:
-        a @ b
-        runs += 1
-    return 2 * size**3 * runs / (time.perf_counter() - started) / 1e9
 
 
 def _memory() -> Check:
