@@ -56,7 +56,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_the_run_ends_as_one_with_the_sm
     ]
     tiny.write_rows(tmp_path / "train.jsonl", long)
     settings = ["data.validation=0", "data.test=null", "training.max_steps=2", "training.batch_size=512"]
-    starved = _train(tmp_path, tmp_path / "starved", 700, *settings)
+    starved = _train(tmp_path, tmp_path / "starved", 400, *settings)
     assert starved.returncode == 0, starved.stderr
     assert "out of memory: each micro-batch is now computed in 2 parts" in starved.stdout
     parts = int(starved.stdout.split("computed in ")[-1].split()[0])
