@@ -81,6 +81,19 @@ def write_task(args: Any, folder: Path, rows: list[str], recipe: str, script: st
     return Task(args.model.resolve(), folder / "rows.jsonl", first, recipes, told)
 
 
+def planned(recipe: Path) -> tuple[Any, list[Any], list[int]]:
+    """(what is prepared, its training rows, the order in which our steps take them)."""
+    from tunesmith.engine.steps import Steps
+    from tunesmith.pipelines.prepare import prepare
+    from tunesmith.pipelines.read_recipe import placed, read_recipe
+
+    with placed(recipe):
+        prepared = prepare(read_recipe(recipe), recipe.parent)
+    train = list(prepared.train.encoded)
+    steps = Steps([row.length for row in train], prepared.repeats, prepared.spec.training, prepared.spec.seed)
+    return prepared, train, [row for _, step in steps.after(0) for micro in step for row in micro]
+
+
 def first_adapter(prepared: Any, folder: Path) -> None:
     """Write the adapter that our training begins with; nothing where all weights are trained."""
     from tunesmith.pipelines import bench

@@ -47,16 +47,9 @@ training:
 
 def begin(recipe: Path, folder: Path) -> None:
     """In a process of its own: write the pairs in the order of our steps, the first adapter, operations and tokens."""
-    from tunesmith.engine.steps import Steps
     from tunesmith.models.size import Size
-    from tunesmith.pipelines.prepare import prepare
-    from tunesmith.pipelines.read_recipe import placed, read_recipe
 
-    with placed(recipe):
-        prepared = prepare(read_recipe(recipe), recipe.parent)
-    train: list[Any] = list(prepared.train.encoded)
-    steps = Steps([row.length for row in train], prepared.repeats, prepared.spec.training, prepared.spec.seed)
-    order = [row for _, step in steps.after(0) for micro in step for row in micro]
+    prepared, train, order = beside.planned(recipe)
     names = ("prompt", "chosen", "rejected")
     lines = [
         {name: [turn.model_dump(exclude_none=True) for turn in getattr(prepared.train.examples[row], name)]

@@ -53,17 +53,9 @@ training:
 
 def begin(recipe: Path, folder: Path) -> None:
     """In a process of its own: write the rows in the order of our steps, the first adapter, the operations."""
-    from tunesmith.data.tokenize import Encoded
-    from tunesmith.engine.steps import Steps
     from tunesmith.models.size import Size
-    from tunesmith.pipelines.prepare import prepare
-    from tunesmith.pipelines.read_recipe import placed, read_recipe
 
-    with placed(recipe):
-        prepared = prepare(read_recipe(recipe), recipe.parent)
-    train: list[Encoded] = list(prepared.train.encoded)
-    steps = Steps([row.length for row in train], prepared.repeats, prepared.spec.training, prepared.spec.seed)
-    order = [row for _, step in steps.after(0) for micro in step for row in micro]
+    prepared, train, order = beside.planned(recipe)
     examples = [prepared.train.examples[row] for row in order]
     lines = [{"messages": [turn.model_dump(exclude_none=True) for turn in one.messages]} for one in examples]
     (folder / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
