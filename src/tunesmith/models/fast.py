@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from .head import note_bare_head
-from .kernels import attention, norm
+from .kernels import attention, gated, norm, rotary
 
 
 def hasten(model: Any) -> None:
     """Put in place what computes the same on this machine in less time or memory; a model of any kind."""
     norm.replace(model)
+    gated.replace(model)
+    rotary.replace(model)
     if next(model.parameters()).device.type == "cpu" and model.config._attn_implementation == "sdpa":
         model.set_attn_implementation(attention.NAME)
     note_bare_head(model)

@@ -17,6 +17,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from . import native
+
 NAME = "tunesmith"
 SCORES_AT_ONCE = 1 << 20
 """Of all heads: 4 MiB in float32."""
@@ -81,14 +83,34 @@ def _backward(given: tuple[Tensor, ...], added: Tensor | None, first: int, end: 
     )  # fmt: skip
     key, value = (one[:, :, :last].reshape(rows * shared, last, width) for one in (key, value))
     scores = torch.baddbmm(log_sum, query.float(), key.float().transpose(1, 2), beta=-1)
-    by_head = scores.view(rows, heads, end - first, last)
-    chances = by_head.exp_().tril_(first) if added is None else by_head.add_(added).clamp_(min=_LEAST).exp_()
-    chances = chances.view_as(scores)
-    moved = torch.bmm(gradient, value.transpose(1, 2)).float().sub_(delta).mul_(chances)
-    moved, chances = moved.to(query.dtype), chances.to(query.dtype)
+    rise = torch.bmm(gradient, value.transpose(1, 2))
+    moved, chances = _middle(scores, rise, delta, added, (heads, end - first, first))
     into[0][:, :, first:end] = torch.bmm(moved, key).view(rows, heads, end - first, width)
     into[1][:, :, :last] += torch.bmm(moved.transpose(1, 2), query).view(rows, shared, last, width)
     into[2][:, :, :last] += torch.bmm(chances.transpose(1, 2), gradient).view(rows, shared, last, width)
+
+
+def _middle(
+    scores: Tensor, rise: Tensor, delta: Tensor, added: Tensor | None, queries: tuple[int, int, int]
+) -> tuple[Tensor, Tensor]:
+    """(gradient by the scores, probabilities), from the scores and the gradient by the probabilities; `queries` are
+    how many heads, how many queries each, and the number of the first."""
+    heads, count, first = queries
+    keys = scores.shape[-1]
+    if native.usable(rise):
+        moved, chances = torch.empty_like(rise), torch.empty_like(rise)
+        step = 0 if added is None or len(added) == 1 else count * keys
+        seen = None if added is None else added.contiguous()
+        native.call(
+            "attention_middle", scores, rise, delta, seen, heads * count, step, chances, moved,
+            scores.numel() // keys, count, keys, first,
+        )  # fmt: skip
+        return moved, chances
+    by_head = scores.view(-1, heads, count, keys)
+    chances = by_head.exp_().tril_(first) if added is None else by_head.add_(added).clamp_(min=_LEAST).exp_()
+    chances = chances.view_as(scores)
+    moved = rise.float().sub_(delta).mul_(chances)
+    return moved.to(rise.dtype), chances.to(rise.dtype)
 
 
 def heard(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from . import native
+
 
 class _Norm(torch.autograd.Function):
     """x / sqrt(mean(x^2) + eps) * weight, over the last dimension; the division in float32."""
@@ -15,6 +17,8 @@ class _Norm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *given: Any) -> Tensor:
         x, weight, eps = given
+        if x.requires_grad and native.usable(x, weight):
+            return _native(ctx, x.contiguous(), weight, eps)
         wide = x.float()
         scale = wide.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
         ctx.save_for_backward(x, weight, scale)
@@ -26,12 +30,25 @@ class _Norm(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> Any:
         x, weight, scale = ctx.saved_tensors
         gradient = gradients[0]
+        if not ctx.needs_input_grad[1] and native.usable(x, weight, gradient):
+            gradient, of_x = gradient.contiguous(), torch.empty_like(x)
+            width = x.shape[-1]
+            native.call("norm_backward", x, weight, scale, gradient, of_x, x.numel() // width, width)
+            return of_x, None, None
         wide = x.float()
         normal = wide * scale if wide is x else wide.mul_(scale)
         of_weight = (gradient * normal).flatten(0, -2).sum(0).to(weight.dtype) if ctx.needs_input_grad[1] else None
         moved = (gradient * weight).float()
         along = (moved * normal).mean(-1, keepdim=True)
         return moved.sub_(normal.mul_(along)).mul_(scale).to(x.dtype), of_weight, None
+
+
+def _native(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """The forward pass in one go."""
+    out, scale = torch.empty_like(x), torch.empty(*x.shape[:-1], 1, dtype=torch.float32)
+    native.call("norm_forward", x, weight, eps, out, scale, scale.numel(), x.shape[-1])
+    ctx.save_for_backward(x, weight, scale)
+    return out
 
 
 class _Forward:

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import native
+
 TOKENS_AT_ONCE = 256
 
 
@@ -27,8 +29,8 @@ class _Losses(torch.autograd.Function):
         losses = torch.empty(len(tokens), dtype=torch.float32, device=hidden.device)
         moved = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         for part in _parts(len(tokens)):
-            losses[part], rise = _said(hidden[part], weight, bias, tokens[part])
-            if moved is not None:
+            losses[part], rise = _said(hidden[part], weight, bias, tokens[part], moved is not None)
+            if moved is not None and rise is not None:
                 torch.mm(rise.to(weight.dtype), weight, out=moved[part])
         ctx.save_for_backward(moved, *given)
         return losses
@@ -42,7 +44,9 @@ class _Losses(torch.autograd.Function):
         of_weight = torch.zeros_like(weight) if learns else None
         of_bias = torch.zeros_like(bias) if shifts else None
         for part in _parts(len(tokens)) if learns or shifts else ():
-            rise = _said(hidden[part], weight, bias, tokens[part])[1].mul_(scale[part])
+            rise = _said(hidden[part], weight, bias, tokens[part], True)[1]
+            assert rise is not None  # noqa: S101
+            rise = rise.mul_(scale[part])
             if of_weight is not None:
                 of_weight.addmm_(rise.to(weight.dtype).T, hidden[part])
             if of_bias is not None:
@@ -54,14 +58,22 @@ def _parts(tokens: int) -> list[slice]:
     return [slice(at, at + TOKENS_AT_ONCE) for at in range(0, tokens, TOKENS_AT_ONCE)]
 
 
-def _said(hidden: Tensor, weight: Tensor, bias: Tensor | None, tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """(losses [n], their gradient by the logits [n, V]), in float32."""
-    logits = torch.nn.functional.linear(hidden, weight, bias).float()
-    own = tokens.unsqueeze(1)
+def _said(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, tokens: Tensor, learns: bool
+) -> tuple[Tensor, Tensor | None]:
+    """(losses [n] in float32, their gradient by the logits [n, V] where something learns)."""
+    made = torch.nn.functional.linear(hidden, weight, bias)
+    if native.usable(made):
+        losses = torch.empty(len(tokens), dtype=torch.float32)
+        native.call("token_losses", made, tokens.contiguous(), losses, *made.shape, learns)
+        return losses, made if learns else None
+    logits, own = made.float(), tokens.unsqueeze(1)
     logits.sub_(logits.amax(-1, keepdim=True))
     said = logits.gather(1, own)
     total = logits.exp_().sum(-1, keepdim=True)
     losses = (total.log() - said).squeeze(1)
+    if not learns:
+        return losses, None
     chances = logits.div_(total)
     return losses, chances.scatter_add_(1, own, chances.new_full(own.shape, -1.0))
 
