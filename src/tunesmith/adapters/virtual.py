@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import ContentError
+from ..models import line
 
 
 class InFront:
@@ -85,6 +86,7 @@ class Hooks:
     def __init__(self, model: Any, way: InFront | InCache):
         self.enabled = True
         self._way = way
+        line.forget(model)
         decoder = model.base_model
         decoder.register_forward_pre_hook(self._before, with_kwargs=True)
         decoder.register_forward_hook(self._after)

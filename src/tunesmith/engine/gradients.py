@@ -54,7 +54,7 @@ class _Part:
     counts: bool = True
 
 
-AT_ONCE = 600 << 20
+AT_ONCE = 1000 << 20
 """Bytes; see `tokens_at_once`."""
 _BYTES, _HALF = 34, 2
 SAME_STEP = "the step stays the same"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from . import line
 from .head import note_bare_head
 from .kernels import attention, gated, norm, rotary
 
@@ -16,3 +17,4 @@ def hasten(model: Any) -> None:
     if next(model.parameters()).device.type == "cpu" and model.config._attn_implementation == "sdpa":
         model.set_attn_implementation(attention.NAME)
     note_bare_head(model)
+    line.note(model)

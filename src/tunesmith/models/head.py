@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from . import line
 from .kernels import token_losses
 from .targets import targets
 
@@ -142,6 +143,7 @@ def note_bare_head(model: Any) -> None:
 
 def _forward(model: Any, inputs: dict[str, Any], wanted_BL: Tensor) -> tuple[Said, Tensor | None]:
     """What the model says at the wanted positions, and a mixture of experts' term."""
+    inputs, wanted_BL = line.laid(model, inputs, wanted_BL) or (inputs, wanted_BL)
     head = model.get_output_embeddings()
     bare = _is_bare(model, head)
     kept: list[Tensor] = []
@@ -153,7 +155,8 @@ def _forward(model: Any, inputs: dict[str, Any], wanted_BL: Tensor) -> tuple[Sai
 
     hook = head.register_forward_pre_hook(keep)
     try:
-        output = model(**inputs, use_cache=False)
+        with line.context(inputs):
+            output = model(**inputs, use_cache=False)
     finally:
         hook.remove()
     said = Unspoken(kept[0], head) if bare else Spoken(output.logits.squeeze(0))

@@ -8,6 +8,10 @@ them.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -26,8 +30,13 @@ QUERIES_AT_ONCE = 96
 """The least that a block of queries has, where there are more."""
 
 
+LINE = "line_lengths"
+"""The argument of a model's call that says how long the sequences are which stand behind each other in one row."""
+_in_line: ContextVar[bool] = ContextVar("in_line", default=False)
 LENGTHS = 32
 """Sequences are made a multiple of this long: at odd lengths products in bf16 take up to four times as long."""
+WIDTHS = 32
+"""Of a head, that the matrix unit takes."""
 _LEAST = -80.0
 """e^-80 is nothing beside 1; what is less is no number in its full precision, and takes several times as long."""
 
@@ -65,6 +74,63 @@ class _Attention(torch.autograd.Function):
             for first in range(0, length, step):
                 _backward(some, seen, first, min(first + step, length), into)
         return found[0].mul_(ctx.scale), found[1], found[2], None, None
+
+
+class _ByMatrixUnit(torch.autograd.Function):
+    """The same on a processor that has one, for heads whose width is a multiple of 32, and for a line of several
+    sequences: `lengths` are theirs, None for one in each row. Results and gradients lie as the layers around want them,
+    a token's heads behind each other."""
+
+    @staticmethod
+    def forward(ctx: Any, *given: Any) -> Tensor:
+        query, key, value = map(_close, given[:3])
+        added, scale, lengths = None if given[3] is None else given[3].float().contiguous(), given[4], given[5]
+        batch, heads, length, _ = query.shape
+        out, log_sum = _like(query), torch.empty(batch, heads, length)
+        ctx.places, ctx.scale = _places(lengths, batch, length), scale
+        _by_matrix_unit("attention_out", (query, key, value), (out,), added, (scale, out, log_sum), ctx.places)
+        ctx.save_for_backward(query, key, value, out, log_sum, added)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        *given, log_sum, added = ctx.saved_tensors
+        given.append(_close(gradients[0]))
+        found = tuple(map(_like, given[:3]))
+        _by_matrix_unit("attention_back", given, found, added, (ctx.scale, log_sum, *found), ctx.places)
+        return *found, None, None, None
+
+
+def _close(one: Tensor) -> Tensor:
+    """With the numbers of a head next to each other."""
+    return one if one.stride(-1) == 1 else one.contiguous()
+
+
+def _like(one: Tensor) -> Tensor:
+    """Room for as much, a token's heads behind each other."""
+    batch, heads, length, width = one.shape
+    return torch.empty(batch, length, heads, width, dtype=one.dtype).transpose(1, 2)
+
+
+def _places(lengths: Sequence[int] | None, batch: int, length: int) -> tuple[int, ...]:
+    """(row, first token, tokens) of each sequence, one behind the other."""
+    if lengths is None:
+        return tuple(number for row in range(batch) for number in (row, 0, length))
+    ends = itertools.accumulate(lengths)
+    return tuple(number for end, size in zip(ends, lengths, strict=True) for number in (0, end - size, size))
+
+
+def _by_matrix_unit(
+    name: str, given: Sequence[Tensor], made: Sequence[Tensor], added: Tensor | None, rest: Sequence[Any],
+    places: tuple[int, ...],
+) -> None:  # fmt: skip
+    """Call one of the two functions of `attention.c`."""
+    steps = tuple(step for one in (*given, *made) for step in one.stride()[:3])
+    step = 0 if added is None or len(added) == 1 else added.stride(0)
+    _, heads, length, width = given[0].shape
+    shared, sequences = given[1].shape[1], len(places) // 3
+    if native.call(name, *given, steps, added, step, *rest, places, sequences, heads, shared, length, width):
+        raise MemoryError("no room for attention's scores")
 
 
 def _backward(given: tuple[Tensor, ...], added: Tensor | None, first: int, end: int, into: tuple[Tensor, ...]) -> None:
@@ -113,13 +179,20 @@ def _middle(
     return moved.to(rise.dtype), chances.to(rise.dtype)
 
 
-def heard(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """[B, H, L, D], in bf16 on a CPU; `mask` [B or 1, 1, L, L] is true, or 0, where a token is seen."""
+def heard(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, lengths: Sequence[int] | None = None
+) -> Tensor:
+    """[B, H, L, D], in bf16 on a CPU; `mask` [B or 1, 1, L, L] is true, or 0, where a token is seen. `lengths` are
+    those of the sequences that one row holds behind each other, which `in_lines` must have allowed."""
     length = query.shape[2]
+    if native.has_matrix_unit() and query.shape[-1] % WIDTHS == 0:
+        added = None if mask is None else _added(mask, query.dtype, 0)
+        out: Tensor = _ByMatrixUnit.apply(query, key, value, added, scale, lengths)  # type: ignore[no-untyped-call]
+        return out
     more = -length % LENGTHS
     added = None if mask is None else _added(mask, query.dtype, more)
     longer = (F.pad(one, (0, 0, 0, more)) if more else one for one in (query, key, value))
-    out: Tensor = _Attention.apply(*longer, added, scale)  # type: ignore[no-untyped-call]
+    out = _Attention.apply(*longer, added, scale)  # type: ignore[no-untyped-call]
     return out[:, :, :length]
 
 
@@ -135,11 +208,12 @@ def attention(
     """Behind transformers' seam for attention: heads first in, [B, L, H, D] out."""
     if torch.is_autocast_enabled("cpu"):
         query, key, value = (one.to(torch.get_autocast_dtype("cpu")) for one in (query, key, value))
-    if not _ours(module, query, key, value, attention_mask, options):
+    lengths = options.get(LINE)
+    if lengths is None and not _ours(module, query, key, value, attention_mask, options):
         told: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
         return told
     scale = options.get("scaling") or query.shape[-1] ** -0.5
-    out = heard(query, key, value, attention_mask, scale)
+    out = heard(query, key, value, attention_mask, scale, lengths)
     return out.transpose(1, 2).contiguous(), None
 
 
@@ -156,9 +230,21 @@ def _ours(
     return usual and known and torch.is_grad_enabled() and query.device.type == "cpu" and query.requires_grad
 
 
+@contextmanager
+def masked_by_lengths() -> Iterator[None]:
+    """A model that is called inside the block, with `LINE`, makes no mask."""
+    before = _in_line.set(True)
+    try:
+        yield
+    finally:
+        _in_line.reset(before)
+
+
 def mask(*places: Any, **options: Any) -> Tensor | None:
-    """Behind transformers' seam for masks: sdpa's, but none for padding that stands to the right of what is causal. No
+    """Behind transformers' seam for masks: sdpa's, but none for a line, and none for padding that stands to the right of what is causal. No
     token sees it, and what it sees itself nobody reads."""
+    if _in_line.get():
+        return None
     padding = options.get("attention_mask")
     causal = options.get("allow_is_causal_skip", True) and not options.get("allow_is_bidirectional_skip")
     if causal and isinstance(padding, Tensor) and padding.ndim == 2 and bool((padding[:, 1:] <= padding[:, :-1]).all()):

@@ -1,4 +1,4 @@
-"""`native.c` compiled for this machine's processor, once, by the C compiler that is installed.
+"""The C beside this file compiled for this machine's processor, once, by the C compiler that is installed.
 
 The library lies in the user's cache folder under a name made of the source, the compiler and the processor. Where there
 is no compiler, or TUNESMITH_KERNELS=torch says so, all is computed by torch.
@@ -20,16 +20,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-SOURCE = Path(__file__).with_name("native.c")
+FOLDER = Path(__file__).parent
+SOURCES = ("native.c", "attention.c")
+_HEADER = "numbers.h"
 _COMPILERS = ("cc", "gcc", "clang")
 _FLAGS = ("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 _LONGEST = 120.0
 """Seconds that a compiler may take."""
+_UNIT = ("-mamx-tile", "-mamx-bf16")
+"""For a processor with a matrix unit, of which compilers hear nothing in a virtual machine."""
 
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The functions of `native.c`; None where they are not wanted or cannot be had."""
+    """The functions in C; None where they are not wanted or cannot be had."""
     if os.environ.get("TUNESMITH_KERNELS") == "torch" or platform.system() != "Linux":
         return None
     compiler = next(filter(None, map(shutil.which, _COMPILERS)), None)
@@ -46,11 +50,20 @@ def usable(*tensors: Tensor) -> bool:
     return all(one.dtype == torch.bfloat16 and one.device.type == "cpu" for one in tensors) and library() is not None
 
 
-def call(name: str, *given: Any) -> None:
-    """Run a function of the library on tensors, whole numbers and floats, with torch's number of threads."""
+@cache
+def has_matrix_unit() -> bool:
+    """Whether attention can be computed by it."""
+    found = library()
+    return found is not None and bool(found.has_attention())
+
+
+def call(name: str, *given: Any) -> int:
+    """Run a function of the library on tensors, whole numbers and floats, with torch's number of threads; what it
+    gives back, where it gives anything."""
     found = library()
     assert found is not None, "ask `usable` first"  # noqa: S101
-    getattr(found, name)(*map(_passed, given), ctypes.c_int(torch.get_num_threads()))
+    told: int = getattr(found, name)(*map(_passed, given), ctypes.c_int(torch.get_num_threads()))
+    return told
 
 
 def _passed(one: Any) -> Any:
@@ -66,8 +79,10 @@ def _passed(one: Any) -> Any:
 
 def _built(compiler: str) -> Path:
     """The library's path, compiled if it is not there. OSError or SubprocessError where that fails."""
-    version = _run(compiler, "--version")
-    told = "\n".join((SOURCE.read_text("utf-8"), version, _processor(), *_FLAGS))
+    processor = _processor()
+    flags = (*_FLAGS, *(_UNIT if "amx_bf16" in processor else ()))
+    sources = [(FOLDER / name).read_text("utf-8") for name in (*SOURCES, _HEADER)]
+    told = "\n".join((*sources, _run(compiler, "--version"), processor, *flags))
     cached = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(cached) / "tunesmith" / "kernels"
     made = folder / f"{hashlib.sha256(told.encode()).hexdigest()[:24]}.so"
@@ -75,7 +90,7 @@ def _built(compiler: str) -> Path:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.TemporaryDirectory(dir=folder) as name:
             fresh = Path(name) / made.name
-            _run(compiler, *_FLAGS, "-o", str(fresh), str(SOURCE), "-lm")
+            _run(compiler, *flags, "-o", str(fresh), *(str(FOLDER / one) for one in SOURCES), "-lm")
             fresh.replace(made)
     return made
 

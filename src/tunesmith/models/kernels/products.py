@@ -1,6 +1,6 @@
 """Products of many rows with a layer's matrix in bf16 on a CPU.
 
-oneDNN, which torch multiplies by, is half as fast between some 512 and 1,400 rows as below and above (torch 2.13, two
+oneDNN, which torch multiplies by, is half as fast between some 512 and 1,280 rows as below and above (torch 2.13, two
 cores, matrices 576 wide: docs/log.md): such products are made in parts.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-FEW, MANY = 512, 1408
+FEW, MANY = 512, 1280
 
 
 def product(rows: Tensor, matrix: Tensor) -> Tensor:

@@ -1,0 +1,88 @@
+"""A batch as one line: its sequences behind each other without padding, each attending to itself alone.
+
+All that a decoder does beside attention it does for each token by itself, so padding costs as much as text. Where
+attention knows the lengths (`kernels.attention`, on a CPU with a matrix unit), the batch is laid into one row. Whether a
+model bears that is seen by a trial: some look at more than attention's neighbours, some pass no such argument on.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .kernels import attention, native
+
+_BEARS = "tunesmith_bears_lines"
+_NEAR = 0.03
+"""Of two results in bf16, the length of the difference relative to one of them."""
+_WINDOWS = ("sliding_window", "attention_chunk_size")
+
+
+def note(model: Any) -> None:
+    """See whether a decoder says the same of two sequences in one line as of each in a row, and note it on the model."""
+    setattr(model, _BEARS, _same(model))
+
+
+def forget(model: Any) -> None:
+    """For a model that is given something beside the text: it gets rows from now on."""
+    setattr(model, _BEARS, False)
+
+
+def laid(model: Any, inputs: dict[str, Any], wanted_BL: Tensor) -> tuple[dict[str, Any], Tensor] | None:
+    """What the model is called with, and where in it the wanted positions are, in the same order; None where the batch
+    stays as it is. `inputs` are ids [B, L] and their mask, padded on the right."""
+    if set(inputs) != {"input_ids", "attention_mask"} or not getattr(model, _BEARS, False) or not _narrow(model):
+        return None
+    real_BL = inputs["attention_mask"].bool()
+    lengths = tuple(real_BL.sum(1).tolist())
+    if not _within_windows(model, max(lengths)):
+        return None
+    places_BL = torch.arange(real_BL.shape[1]).expand_as(real_BL)
+    line = {"input_ids": inputs["input_ids"][real_BL].unsqueeze(0), "position_ids": places_BL[real_BL].unsqueeze(0)}
+    return line | {attention.LINE: lengths}, wanted_BL[real_BL].unsqueeze(0)
+
+
+def context(inputs: dict[str, Any]) -> AbstractContextManager[object]:
+    """What a call with such inputs is made in."""
+    return attention.masked_by_lengths() if attention.LINE in inputs else nullcontext()
+
+
+def _narrow(model: Any) -> bool:
+    """Whether attention gets bf16."""
+    return torch.is_autocast_enabled("cpu") or model.get_input_embeddings().weight.dtype == torch.bfloat16
+
+
+def _within_windows(model: Any, longest: int) -> bool:
+    """Whether no layer's window is shorter than the longest sequence."""
+    config = model.config.get_text_config()
+    return all(longest <= (getattr(config, name, None) or longest) for name in _WINDOWS)
+
+
+@torch.no_grad()
+def _same(model: Any) -> bool:
+    usual = getattr(model.config, "_attn_implementation", None) == attention.NAME and not model.config.is_encoder_decoder
+    if not usual or not native.has_matrix_unit():
+        return False
+    size = model.get_input_embeddings().num_embeddings
+    ids = torch.arange(14, device=model.get_input_embeddings().weight.device).remainder(size).view(2, 7).flip(0)
+    real = torch.ones_like(ids)
+    real[1, 4:] = 0
+    training = model.training
+    model.eval()
+    try:
+        with torch.autocast("cpu", torch.bfloat16, enabled=not _narrow(model)):
+            setattr(model, _BEARS, True)
+            found = laid(model, {"input_ids": ids, "attention_mask": real}, real.bool())
+            if found is None:
+                return False
+            wanted = model(input_ids=ids, attention_mask=real, use_cache=False).logits[real.bool()].float()
+            with context(found[0]):
+                told = model(**found[0], use_cache=False).logits[0].float()
+        return bool((told - wanted).norm() < _NEAR * wanted.norm())
+    except (TypeError, ValueError, RuntimeError, KeyError, AttributeError, IndexError):
+        return False
+    finally:
+        model.train(training)
