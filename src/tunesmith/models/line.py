@@ -7,6 +7,7 @@ model bears that is seen by a trial: some look at more than attention's neighbou
 
 from __future__ import annotations
 
+import itertools
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -33,16 +34,23 @@ def forget(model: Any) -> None:
 
 def laid(model: Any, inputs: dict[str, Any], wanted_BL: Tensor) -> tuple[dict[str, Any], Tensor] | None:
     """What the model is called with, and where in it the wanted positions are, in the same order; None where the batch
-    stays as it is. `inputs` are ids [B, L] and their mask, padded on the right."""
-    if set(inputs) != {"input_ids", "attention_mask"} or not getattr(model, _BEARS, False) or not _narrow(model):
+    stays as it is. `inputs` are ids [B, L] and their mask, padded on the right, or ids and the positions of sequences
+    that rows hold behind each other."""
+    if not getattr(model, _BEARS, False) or not _narrow(model):
         return None
-    real_BL = inputs["attention_mask"].bool()
-    lengths = tuple(real_BL.sum(1).tolist())
+    ids_BL, mask_BL, places_BL = (inputs.get(name) for name in ("input_ids", "attention_mask", "position_ids"))
+    if ids_BL is None or len(inputs) != 2 or (mask_BL is None) == (places_BL is None):  # noqa: PLR2004
+        return None
+    real_BL = torch.ones_like(ids_BL, dtype=torch.bool) if mask_BL is None else mask_BL.bool()
+    if places_BL is None:
+        places_BL = torch.arange(ids_BL.shape[1]).expand_as(ids_BL)
+    places_N = places_BL[real_BL]
+    ends = (*(places_N == 0).nonzero().flatten().tolist(), len(places_N))
+    lengths = tuple(end - begin for begin, end in itertools.pairwise(ends))
     if not _within_windows(model, max(lengths)):
         return None
-    places_BL = torch.arange(real_BL.shape[1]).expand_as(real_BL)
-    line = {"input_ids": inputs["input_ids"][real_BL].unsqueeze(0), "position_ids": places_BL[real_BL].unsqueeze(0)}
-    return line | {attention.LINE: lengths}, wanted_BL[real_BL].unsqueeze(0)
+    line = {"input_ids": ids_BL[real_BL].unsqueeze(0), "position_ids": places_N.unsqueeze(0), attention.LINE: lengths}
+    return line, wanted_BL[real_BL].unsqueeze(0)
 
 
 def context(inputs: dict[str, Any]) -> AbstractContextManager[object]:

@@ -13,6 +13,7 @@ import torch
 
 from ..engine import precision
 from ..engine.rate import matrix_rate
+from ..models.kernels import native
 from ..models.refs import bundled_names
 from . import machine
 
@@ -42,6 +43,7 @@ def examine(folder: Path) -> list[Check]:
         Check("versions", "ok", ", ".join(f"{k} {v}" for k, v in machine.versions().items())),
         Check("processor", "ok", f"{facts['processor']}, {facts['cores']} cores, {facts['system']}"),
         _precision(),
+        _kernels(),
         _memory(),
         _disk(folder),
         _gpu(),
@@ -53,6 +55,14 @@ def examine(folder: Path) -> list[Check]:
 def _precision() -> Check:
     rates = ", ".join(f"{name} {matrix_rate(dtype) / 1e9:.0f} GFLOP/s" for name, dtype in precision.DTYPES.items())
     return Check("number type", "ok", f"{precision.choose('auto')} is used; matrix rate on the CPU: {rates}")
+
+
+def _kernels() -> Check:
+    if native.library() is None:
+        why = "none: a training step is computed by torch alone"
+        return Check("kernels", "missing", why, "for faster steps, install a C compiler (apt install gcc)")
+    by = "attention by the matrix unit" if native.has_matrix_unit() else "attention by torch: no matrix unit"
+    return Check("kernels", "ok", f"compiled for this processor; {by}")
 
 
 def _memory() -> Check:
