@@ -1,8 +1,8 @@
 """A batch as one line: its sequences behind each other without padding, each attending to itself alone.
 
 All that a decoder does beside attention it does for each token by itself, so padding costs as much as text. Where
-attention knows the lengths (`kernels.attention`, on a CPU with a matrix unit), the batch is laid into one row. Whether a
-model bears that is seen by a trial: some look at more than attention's neighbours, some pass no such argument on.
+attention knows the lengths (`kernels.attention`, on a CPU with a matrix unit), the batch is laid into one row. Whether
+a model bears that is seen by a trial: some look at neighbours elsewhere too, some pass no such argument on.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _WINDOWS = ("sliding_window", "attention_chunk_size")
 
 
 def note(model: Any) -> None:
-    """See whether a decoder says the same of two sequences in one line as of each in a row, and note it on the model."""
+    """See whether a decoder says the same of two sequences in one line as of each in a row; noted on the model."""
     setattr(model, _BEARS, _same(model))
 
 
@@ -39,7 +39,7 @@ def laid(model: Any, inputs: dict[str, Any], wanted_BL: Tensor) -> tuple[dict[st
     if not getattr(model, _BEARS, False) or not _narrow(model):
         return None
     ids_BL, mask_BL, places_BL = (inputs.get(name) for name in ("input_ids", "attention_mask", "position_ids"))
-    if ids_BL is None or len(inputs) != 2 or (mask_BL is None) == (places_BL is None):  # noqa: PLR2004
+    if ids_BL is None or len(inputs) != 2 or (mask_BL is None) == (places_BL is None):
         return None
     real_BL = torch.ones_like(ids_BL, dtype=torch.bool) if mask_BL is None else mask_BL.bool()
     if places_BL is None:
@@ -71,7 +71,9 @@ def _within_windows(model: Any, longest: int) -> bool:
 
 @torch.no_grad()
 def _same(model: Any) -> bool:
-    usual = getattr(model.config, "_attn_implementation", None) == attention.NAME and not model.config.is_encoder_decoder
+    usual = (
+        getattr(model.config, "_attn_implementation", None) == attention.NAME and not model.config.is_encoder_decoder
+    )
     if not usual or not native.has_matrix_unit():
         return False
     size = model.get_input_embeddings().num_embeddings

@@ -241,8 +241,8 @@ def masked_by_lengths() -> Iterator[None]:
 
 
 def mask(*places: Any, **options: Any) -> Tensor | None:
-    """Behind transformers' seam for masks: sdpa's, but none for a line, and none for padding that stands to the right of what is causal. No
-    token sees it, and what it sees itself nobody reads."""
+    """Behind transformers' seam for masks: sdpa's, but none for a line, and none for padding that stands to the right
+    of what is causal. No token sees it, and what it sees itself nobody reads."""
     if _in_line.get():
         return None
     padding = options.get("attention_mask")

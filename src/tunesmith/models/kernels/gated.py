@@ -67,7 +67,7 @@ def replace(model: nn.Module) -> int:
 def _same(layer: Any) -> bool:
     """Whether a layer computes the same, to the bit; told by what it makes of a few numbers."""
     weight = getattr(layer.gate_proj, "weight", None)
-    if not isinstance(weight, Tensor) or weight.ndim != 2 or not weight.is_floating_point():  # noqa: PLR2004
+    if not isinstance(weight, Tensor) or weight.ndim != 2 or not weight.is_floating_point():
         return False
     x = torch.linspace(-3, 5, 2 * weight.shape[1], dtype=weight.dtype, device=weight.device).view(1, 2, -1)
     try:

@@ -1,7 +1,7 @@
 """Products of many rows with a layer's matrix in bf16 on a CPU.
 
-oneDNN, which torch multiplies by, is slower between some 512 and 1,280 rows than below and above (torch 2.13, two cores,
-matrices 576 wide: docs/log.md): such products are made in parts.
+oneDNN, which torch multiplies by, is slower between some 512 and 1,280 rows than below and above (torch 2.13, two
+cores, matrices 576 wide: docs/log.md): such products are made in parts.
 """
 
 from __future__ import annotations

@@ -33,7 +33,8 @@ class _Rotated(torch.autograd.Function):
         batch, heads, length, width = gradients[0].shape
         # As the layer before made it: heads behind each other.
         out = torch.empty(batch, length, heads, width, dtype=gradients[0].dtype).transpose(1, 2)
-        return _turned(gradients[0], *ctx.saved_tensors, out, back=True), None, None
+        cosine, sine = ctx.saved_tensors
+        return _turned(gradients[0], cosine, sine, out, back=True), None, None
 
 
 def _turned(x: Tensor, cosine: Tensor, sine: Tensor, out: Tensor, *, back: bool) -> Tensor:
@@ -61,7 +62,7 @@ class _Rotary:
 
 def _ours(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> bool:
     """Whether this is learning in bf16, with an angle for each pair of a head's numbers."""
-    alike = cos.shape == sin.shape and cos.ndim == 3 and cos.shape[1:] == (q.shape[2], q.shape[3])  # noqa: PLR2004
+    alike = cos.shape == sin.shape and cos.ndim == 3 and cos.shape[1:] == (q.shape[2], q.shape[3])
     known = alike and q.shape[-1] == k.shape[-1] and len(cos) in {1, len(q)} and cos.dtype in _narrowed()
     return known and torch.is_grad_enabled() and q.requires_grad and native.usable(q, k)
 
@@ -90,6 +91,6 @@ def _same(own: Callable[..., Any]) -> bool:
     wanted = x * cos.unsqueeze(1) + torch.cat((-second, first), -1) * sin.unsqueeze(1)
     try:
         found = own(x, x.clone(), cos, sin)
-        return len(found) == 2 and all(torch.equal(one, wanted) for one in found)  # noqa: PLR2004
+        return len(found) == 2 and all(torch.equal(one, wanted) for one in found)
     except (TypeError, RuntimeError, IndexError):
         return False
