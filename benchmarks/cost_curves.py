@@ -4,10 +4,10 @@
 
 MODEL is a folder in Hugging Face's layout; LoRA r=16 on every linear layer, in the number type that the machine is
 fast in, forward and backward without the optimizer. Rows are words drawn at random, all of them labelled. First steps
-of 1 to 16 rows of 256 tokens: seconds should lie on a line. Then steps of 4,096 tokens in rows of 64 to 2,048: what rises with
-length is attention, whose part of a token's operations grows with the tokens that it sees. In every round each step
-is computed once; medians are told, with a line fitted to each. `cost-rows.svg` and `cost-length.svg` go into the
-folder.
+of 1 to 16 rows of 256 tokens: seconds should lie on a line. Then steps of 4,096 tokens in rows of 64 to 2,048: what
+rises with length is attention, whose part of a token's operations grows with the tokens that it sees. In every round
+each step is computed once; medians are told, with a line fitted to each. `cost-rows.svg` and `cost-length.svg` go into
+the folder.
 """
 
 from __future__ import annotations
