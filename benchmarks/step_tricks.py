@@ -61,8 +61,8 @@ def ways(model: Any) -> dict[str, Callable[[], Any]]:
     """Each trick's name with what leaves it out."""
     from tunesmith.adapters.lora import LoraLinear
     from tunesmith.engine import gradients
-    from tunesmith.models import head
-    from tunesmith.models.kernels import attention, products
+    from tunesmith.models import head, line
+    from tunesmith.models.kernels import attention, native, products
     from tunesmith.models.kernels.norm import _Forward
 
     @contextmanager
@@ -75,13 +75,33 @@ def ways(model: Any) -> dict[str, Callable[[], Any]]:
             layer.forward = forward
 
     @contextmanager
+    def rows() -> Iterator[None]:
+        line.forget(model)
+        yield
+        line.note(model)
+
+    @contextmanager
     def plain_attention() -> Iterator[None]:
         model.set_attn_implementation("sdpa")
-        yield
-        model.set_attn_implementation(attention.NAME)
+        with rows():
+            yield
+            model.set_attn_implementation(attention.NAME)
+
+    @contextmanager
+    def no_unit() -> Iterator[None]:
+        with rows(), patch.object(native, "has_matrix_unit", return_value=False):
+            yield
+
+    @contextmanager
+    def no_c() -> Iterator[None]:
+        with no_unit(), patch.object(native, "library", return_value=None):
+            yield
 
     return {
-        "attention": plain_attention,
+        "batches as lines": rows,
+        "attention by the matrix unit, and lines": no_unit,
+        "all that is in C, and lines": no_c,
+        "attention, and lines": plain_attention,
         "norms": plain_norms,
         "losses without logits": lambda: patch.object(head, "_is_bare", return_value=False),
         "LoRA layers": lambda: patch.object(LoraLinear, "_plain", return_value=False),

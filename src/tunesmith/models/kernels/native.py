@@ -28,7 +28,7 @@ _FLAGS = ("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-
 _LONGEST = 120.0
 """Seconds that a compiler may take."""
 _UNIT = ("-mamx-tile", "-mamx-bf16")
-"""For a processor with a matrix unit, of which compilers hear nothing in a virtual machine."""
+"""For a processor with a matrix unit, of which compilers hear nothing in a virtual machine; older ones do not know it."""
 
 
 @cache
@@ -39,10 +39,12 @@ def library() -> ctypes.CDLL | None:
     compiler = next(filter(None, map(shutil.which, _COMPILERS)), None)
     if compiler is None:
         return None
-    try:
-        return ctypes.CDLL(str(_built(compiler)))
-    except (OSError, RuntimeError, subprocess.SubprocessError):  # no home is a RuntimeError
-        return None
+    for flags in ((*_FLAGS, *_UNIT), _FLAGS) if "amx_bf16" in _processor() else (_FLAGS,):
+        try:
+            return ctypes.CDLL(str(_built(compiler, flags)))
+        except (OSError, RuntimeError, subprocess.SubprocessError):  # no home is a RuntimeError
+            continue
+    return None
 
 
 def usable(*tensors: Tensor) -> bool:
@@ -77,12 +79,10 @@ def _passed(one: Any) -> Any:
     return ctypes.c_float(one) if isinstance(one, float) else ctypes.c_int64(one)
 
 
-def _built(compiler: str) -> Path:
+def _built(compiler: str, flags: tuple[str, ...]) -> Path:
     """The library's path, compiled if it is not there. OSError or SubprocessError where that fails."""
-    processor = _processor()
-    flags = (*_FLAGS, *(_UNIT if "amx_bf16" in processor else ()))
     sources = [(FOLDER / name).read_text("utf-8") for name in (*SOURCES, _HEADER)]
-    told = "\n".join((*sources, _run(compiler, "--version"), processor, *flags))
+    told = "\n".join((*sources, _run(compiler, "--version"), _processor(), *flags))
     cached = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(cached) / "tunesmith" / "kernels"
     made = folder / f"{hashlib.sha256(told.encode()).hexdigest()[:24]}.so"
@@ -97,7 +97,10 @@ def _built(compiler: str) -> Path:
 
 def _processor() -> str:
     """What it can do, as far as the system tells."""
-    lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.machine()
     return next((line for line in lines if line.startswith(("flags", "Features"))), platform.machine())
 
 
