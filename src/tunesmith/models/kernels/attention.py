@@ -220,14 +220,15 @@ def attention(
 def _ours(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, options: dict[str, Any]
 ) -> bool:
-    """Whether this is what the function above is for: learning in bf16, every token before a token seen or a mask."""
+    """Whether this is what the function above is for: learning in bf16, or what it is held against, every token before
+    a token seen or a mask."""
     causal = options.get("is_causal")
     causal = getattr(module, "is_causal", True) if causal is None else causal
     alike = {one.dtype for one in (query, key, value)} == {torch.bfloat16} and query.shape[2] == key.shape[2]
     bare = not any(options.get(name) is not None for name in ("softcap", "position_bias", "cache", "s_aux"))
     usual = alike and key.shape == value.shape and (causal or mask is not None) and not options.get("dropout") and bare
     known = mask is None or (mask.shape[1] == 1 and mask.shape[-2:] == (query.shape[2], key.shape[2]))
-    return usual and known and torch.is_grad_enabled() and query.device.type == "cpu" and query.requires_grad
+    return usual and known and query.device.type == "cpu" and not torch.is_inference_mode_enabled()
 
 
 @contextmanager

@@ -35,7 +35,7 @@ class _Gated(torch.autograd.Function):
 
 def gated(gate: Tensor, up: Tensor) -> Tensor:
     """silu(gate) * up, of one shape."""
-    if torch.is_grad_enabled() and gate.requires_grad and up.requires_grad and native.usable(gate, up):
+    if native.usable(gate, up):
         out: Tensor = _Gated.apply(gate, up)  # type: ignore[no-untyped-call]
         return out
     return F.silu(gate) * up
@@ -63,7 +63,7 @@ def replace(model: nn.Module) -> int:
     return len(found)
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def _same(layer: Any) -> bool:
     """Whether a layer computes the same, to the bit; told by what it makes of a few numbers."""
     weight = getattr(layer.gate_proj, "weight", None)

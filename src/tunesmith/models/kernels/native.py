@@ -48,8 +48,10 @@ def library() -> ctypes.CDLL | None:
 
 
 def usable(*tensors: Tensor) -> bool:
-    """Whether these can be given to the library: bf16 on a CPU, and there is one."""
-    return all(one.dtype == torch.bfloat16 and one.device.type == "cpu" for one in tensors) and library() is not None
+    """Whether these can be given to the library: bf16 on a CPU, and there is one. Whatever learns and what it is held
+    against (a reference, a validation) is computed by it; what answers, in inference mode, by torch."""
+    narrow = all(one.dtype == torch.bfloat16 and one.device.type == "cpu" for one in tensors)
+    return narrow and not torch.is_inference_mode_enabled() and library() is not None
 
 
 @cache

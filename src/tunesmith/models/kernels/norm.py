@@ -17,7 +17,7 @@ class _Norm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *given: Any) -> Tensor:
         x, weight, eps = given
-        if x.requires_grad and native.usable(x, weight):
+        if native.usable(x, weight):
             return _native(ctx, x.contiguous(), weight, eps)
         wide = x.float()
         scale = wide.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
@@ -70,7 +70,7 @@ def replace(model: nn.Module) -> int:
     return len(found)
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def _same(layer: nn.Module) -> bool:
     """Whether a layer computes the same, to the bit; told by what it makes of a few numbers."""
     eps, weight = getattr(layer, "variance_epsilon", None), getattr(layer, "weight", None)

@@ -2,7 +2,7 @@
 against each other.
 
 transformers' models call a function of their own module for it; that name is given another function, which computes the
-same and falls back on the first wherever it is not asked to learn in bf16 on a CPU.
+same and falls back on the first wherever it is not bf16 on a CPU or somebody is answered (inference mode).
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _ours(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> bool:
     """Whether this is learning in bf16, with an angle for each pair of a head's numbers."""
     alike = cos.shape == sin.shape and cos.ndim == 3 and cos.shape[1:] == (q.shape[2], q.shape[3])
     known = alike and q.shape[-1] == k.shape[-1] and len(cos) in {1, len(q)} and cos.dtype in _narrowed()
-    return known and torch.is_grad_enabled() and q.requires_grad and native.usable(q, k)
+    return known and native.usable(q, k)
 
 
 def _narrowed() -> tuple[torch.dtype, ...]:
