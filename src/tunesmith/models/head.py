@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from .kernels import token_losses
 from .targets import targets
+from .trunk import run
 
 _BARE = "tunesmith_bare_head"
 
@@ -153,7 +154,7 @@ def _forward(model: Any, inputs: dict[str, Any], wanted_BL: Tensor) -> tuple[Sai
 
     hook = head.register_forward_pre_hook(keep)
     try:
-        output = model(**inputs, use_cache=False)
+        output = run(model, inputs)
     finally:
         hook.remove()
     said = Unspoken(kept[0], head) if bare else Spoken(output.logits.squeeze(0))
