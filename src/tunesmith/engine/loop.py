@@ -37,7 +37,7 @@ from .memory import out_of_memory
 from .metrics_log import MetricsLog, finite
 from .objective import Objective
 from .steps import SEED_STRIDE, Steps
-from .trunk import NOTHING, Budget, Kept, Seen, TrunkCache
+from .trunk import NOTHING, Kept, Seen, TrunkCache
 from .watchdog import Watchdog
 
 _CURVES = ("train_curve", "validation_curve")
@@ -86,7 +86,7 @@ class Progress:
     seconds: float = 0.0
     """Of the optimizer steps."""
     trunk_tokens: int | None = None
-    """Of how many tokens the frozen layers' states may be kept; None before that is decided."""
+    """Of how many tokens the frozen layers' states are kept; None before that is decided."""
     trunk_seconds: float = 0.0
     """That making them took, after each start."""
     best_step: int | None = None
@@ -182,13 +182,15 @@ class Loop:
         began = time.perf_counter()
         cache = TrunkCache.of(plan.model, str(plan.training.precision), plan.pad_id) if plan.trunk else None
         budget = cache.budget(plan.trunk) if cache and plan.trunk else NOTHING
-        if p.trunk_tokens is not None and budget.tokens < p.trunk_tokens:
+        before = budget.tokens if p.trunk_tokens is None else p.trunk_tokens
+        if budget.tokens < before:
             self._warn("less of the frozen layers is kept than before: last digits may differ")
-        # Another budget than before would be another choice of rows, and other last digits.
-        p.trunk_tokens = budget.tokens if p.trunk_tokens is None else min(p.trunk_tokens, budget.tokens)
-        kept = self._filled(cache, budget, stop) if cache and p.trunk_tokens else None
+        # More than before would be another choice of rows, and other last digits.
+        tokens = min(budget.tokens, before)
+        kept = self._filled(cache, budget.memory, tokens, stop) if cache and tokens else None
         if stop.exit_code:
             self._interrupt(stop.exit_code)
+        p.trunk_tokens = kept.tokens if kept else 0
         if cache is None or kept is None:
             yield
             return
@@ -197,9 +199,9 @@ class Loop:
         with cache.keeping(kept):
             yield
 
-    def _filled(self, cache: TrunkCache, budget: Budget, stop: StopRequest) -> Kept | None:
-        """The states of as many rows as `progress` says; None where none is seen twice or memory runs out."""
-        plan, p = self.plan, self.progress
+    def _filled(self, cache: TrunkCache, in_memory: int, tokens: int, stop: StopRequest) -> Kept | None:
+        """The states of so many tokens; None where no row is seen twice or memory runs out."""
+        plan = self.plan
 
         def go_on() -> bool:
             self._watchdog.alive()
@@ -212,11 +214,10 @@ class Loop:
             Seen(plan.validation, [float(validations)] * len(plan.validation)),
         )
         try:
-            return cache.fill(plan.objective, seen, budget.memory, p.trunk_tokens or 0, plan.sink, go_on)
+            return cache.fill(plan.objective, seen, in_memory, tokens, plan.sink, go_on)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
-            p.trunk_tokens = 0
             self._warn("out of memory: nothing of the frozen layers is kept")
             return None
 

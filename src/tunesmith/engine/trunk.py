@@ -62,10 +62,11 @@ NOTHING = Budget(0, 0)
 class Kept:
     """Hidden states of rows by their keys, in memory first and in a temporary file then; see `models.trunk.States`."""
 
-    def __init__(self, in_memory: int, like_LD: Tensor):
-        """`in_memory` is for how many tokens there is room; `like` has the states' width and number type."""
-        self._dtype, self._width = like_LD.dtype, like_LD.shape[-1]
-        self._memory_TD = torch.empty(in_memory, self._width, dtype=self._dtype)
+    def __init__(self, tokens: int, in_memory: int, like_LD: Tensor):
+        """`tokens` is of how many there will be states, rows that are alike counted each; of them `in_memory` at most
+        are kept in memory. `like` has the states' width and number type."""
+        self.tokens, self._dtype, self._width = tokens, like_LD.dtype, like_LD.shape[-1]
+        self._memory_TD = torch.empty(min(tokens, in_memory), self._width, dtype=self._dtype)
         self._used = 0
         self._places: dict[bytes, tuple[int, int]] = {}
         self._disk, self._numbers = Spool(in_memory=0), dict[bytes, int]()
@@ -137,7 +138,7 @@ class TrunkCache:
         reading = _Reading(objective, seen, self._pad_id)
         chosen = reading.chosen(tokens)
         lengths = [line.length for line in chosen]
-        kept, done = Kept(min(in_memory, sum(lengths)), self._like_LD), 0
+        kept, done = Kept(sum(lengths), in_memory, self._like_LD), 0
         for portion in evaluation_batches(lengths, PORTION_TOKENS):
             rows = [reading.tokens(chosen[place]) for place in portion]
             for row, states_LD in zip(rows, self._states(rows), strict=True):
