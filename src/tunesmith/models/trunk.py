@@ -100,8 +100,7 @@ def find(model: Any) -> Trunk | None:
     if is_encoder_decoder(model) or model.base_model is model or getattr(model.config, "output_router_logits", False):
         return None
     layers = _layers(model)
-    frozen = (not any(parameter.requires_grad for parameter in layer.parameters()) for layer in layers)
-    depth = next((number for number, still in enumerate(frozen) if not still), len(layers))
+    depth = _depth(layers)
     trunk = Trunk(model, layers, depth)
     if not depth or depth < LEAST_SHARE * len(layers) or _drops_out(trunk):
         return None
@@ -110,6 +109,16 @@ def find(model: Any) -> Trunk | None:
             return trunk if trunk.holds() else None
     except (TypeError, ValueError, RuntimeError, KeyError, AttributeError, IndexError):  # a model of another make
         return None
+
+
+def idle_layers(model: Any) -> int:
+    """How many of a decoder's lower layers keep nothing for a backward pass: all that is trained lies above them, in
+    layers or in the head. 0 where that cannot be told."""
+    layers, head = _layers(model), model.get_output_embeddings()
+    inside = {p for layer in layers for p in layer.parameters()} | set(head.parameters() if head is not None else ())
+    words = set(model.get_input_embeddings().parameters())
+    below = any(p.requires_grad and (p not in inside or p in words) for p in model.parameters())
+    return 0 if below else _depth(layers)
 
 
 @contextmanager
@@ -194,6 +203,12 @@ def _layers(model: Any) -> Sequence[nn.Module]:
     walk(model)
     fitting = [one for one in lists if len(one) == count]
     return list(fitting[0]) if len(fitting) == 1 else []
+
+
+def _depth(layers: Sequence[nn.Module]) -> int:
+    """How many of the lowest layers have nothing trained inside."""
+    learning = (any(parameter.requires_grad for parameter in layer.parameters()) for layer in layers)
+    return next((number for number, learns in enumerate(learning) if learns), len(layers))
 
 
 def _drops_out(trunk: Trunk) -> bool:
