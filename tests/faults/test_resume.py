@@ -155,6 +155,19 @@ def test_a_signal_writes_the_very_checkpoint_that_its_message_promises(
     assert f"resumed after step {step} of 30" in second.said()
 
 
+def test_killed_and_resumed_with_the_lower_layers_computed_once(task: Path, start: Start, tmp_path: Path) -> None:
+    last = ("--set", "adapter.last=1", "--set", "data.test=null")
+    done = tiny.tunesmith("train", task / "recipe.yaml", "--out", tmp_path / "whole", *last)
+    assert done.returncode == 0, done.stderr
+    assert "the lower 1 of 2 layers are computed once: 60 rows, " in done.stderr
+    first = start("train", task / "recipe.yaml", "--out", tmp_path / "run", *last)
+    assert first.kill(signal.SIGKILL, _steps(tmp_path / "run", 17)) == -signal.SIGKILL
+    second = start("train", task / "recipe.yaml", "--out", tmp_path / "run", *last, "--resume")
+    assert second.wait() == 0, second.said()
+    assert "layers are computed once" in second.said()
+    assert _weights(tmp_path / "run") == _weights(tmp_path / "whole")
+
+
 def _resume_command(said: str) -> list[str]:
     [line] = [line for line in said.splitlines() if "continue with: " in line]
     return shlex.split(line.partition("continue with: ")[2])

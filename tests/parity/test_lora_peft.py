@@ -26,6 +26,7 @@ SPECS = {
     "two targets": LoraSpec(r=3, alpha=12, targets=("q_proj", "down_proj")),
     "rank-stabilised": LoraSpec(r=9, alpha=6, rslora=True),
     "weight-decomposed": LoraSpec(r=4, alpha=8, dora=True),
+    "last block": LoraSpec(r=4, alpha=8, targets=("q_proj", "down_proj"), last=1),
 }
 spec_case = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
 IDS_BL = torch.tensor([[1, 5, 9, 13, 17, 21], [1, 90, 80, 70, 60, 2]])
@@ -81,6 +82,8 @@ def _theirs(spec: LoraSpec, adapter: Lora, kind: str = "llama", number_type: tor
         use_rslora=spec.rslora,
         use_dora=spec.dora,
         target_modules=targets,
+        layers_to_transform=[1] if spec.last else None,
+        layers_pattern="layers" if spec.last else None,
     )
     model = peft.get_peft_model(_base(kind, number_type), config).to(number_type)
     mine = {_peft_name(name): p for name, p in adapter.parameters().items()}
@@ -149,6 +152,16 @@ def test_what_we_save_peft_loads_unchanged(kind: str, name: str, tmp_path: Path)
     wanted = model(input_ids=IDS_BL).logits
     assert (wanted - _base(kind, torch.float32)(input_ids=IDS_BL).logits).abs().max() > 1e-3
     torch.testing.assert_close(loaded(input_ids=IDS_BL).logits, wanted, rtol=1e-6, atol=2e-6)
+
+
+def test_peft_loads_the_last_blocks_of_a_family_that_names_them_otherwise(tmp_path: Path) -> None:
+    model, adapter = _ours(LoraSpec(r=4, last=1), "gpt2")
+    adapter.save(tmp_path, "some/base")
+    loaded = peft.PeftModel.from_pretrained(_base("gpt2", torch.float32), tmp_path)
+    assert {name for name, _ in loaded.named_parameters() if "lora_" in name} == set(
+        map(_peft_name, adapter.parameters())
+    )
+    torch.testing.assert_close(loaded(input_ids=IDS_BL).logits, model(input_ids=IDS_BL).logits, rtol=1e-6, atol=2e-6)
 
 
 @spec_case

@@ -10,7 +10,7 @@ import torch
 from test_loss import _rows, _training
 
 import tiny
-from tunesmith.adapters.config import LoraSpec
+from tunesmith.adapters.config import LayersSpec, LoraSpec, PromptSpec
 from tunesmith.adapters.lora import Lora
 from tunesmith.data.batch import within
 from tunesmith.engine import gradients as engine
@@ -80,4 +80,10 @@ def test_pieces_are_of_so_many_padded_tokens_or_one_row() -> None:
     model = tiny.model()
     hidden, layers = model.config.hidden_size, model.config.num_hidden_layers
     assert tokens_at_once(model) == engine.AT_ONCE // (34 * hidden * layers * 2)
+    assert layers == 2
+    for spec, kept in ((LoraSpec(r=4, last=1), 1), (LoraSpec(r=4), 2), (LayersSpec(names=("lm_head",)), 1),
+                       (LayersSpec(names=("embed_tokens",)), 2), (PromptSpec(tokens=2), 2)):  # fmt: skip
+        part = tiny.model()
+        spec.build().attach(part)
+        assert tokens_at_once(part) == engine.AT_ONCE // (34 * hidden * kept * 2), spec
     assert tokens_at_once(model.bfloat16()) == engine.AT_ONCE // (34 * hidden * layers)

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from ..core.errors import MissingError
 from .config_base import AdapterBase
+from .names import last_blocks
 
 if TYPE_CHECKING:
     from ..models.size import Size
@@ -26,9 +27,12 @@ def _leaf(weight: str) -> str:
     return weight.removesuffix(".weight").rpartition(".")[2]
 
 
-def _targeted(size: Size, targets: Targets) -> list[tuple[str, int, int]]:
-    """(name, out, in) of the layers that `targets` means."""
+def _targeted(size: Size, targets: Targets, last: int | None = None) -> list[tuple[str, int, int]]:
+    """(name, out, in) of the layers that `targets` means, of the last decoder blocks alone where so many are given."""
     wanted = [entry for entry in size.linear if targets == "all-linear" or _leaf(entry[0]) in targets]
+    if last:
+        above = set(last_blocks([name for name, _, _ in size.linear], last))
+        wanted = [entry for entry in wanted if entry[0] in above]
     return [(name, b, a) if _leaf(name) in _TURNED else (name, a, b) for name, a, b in wanted]
 
 
@@ -47,6 +51,9 @@ class LoraSpec(AdapterBase):
 
     In a mixture of experts that is the attention and what all tokens share: router and experts, fused into one tensor
     a layer, stay as they are. `{type: full}` trains them too."""
+    last: int | None = Field(default=None, ge=1)
+    """Adapt this many of the last decoder blocks (`layers_to_transform` in PEFT's files); null for all. What lies below
+    is then computed once for each row and kept, see `training.devices.trunk_cache`."""
     rslora: bool = False
     """Rank-stabilised scale alpha / sqrt(r) (Kalajdzievski 2023, arXiv 2312.03732)."""
 
@@ -68,12 +75,13 @@ class LoraSpec(AdapterBase):
         """For a report."""
         name = "DoRA" if self.dora else "LoRA"
         plus = f", B at {self.lora_plus:g} times the rate" if self.lora_plus else ""
+        last = f", last {self.last} blocks" if self.last else ""
         held = {"nf4": ", base held in 4 bits (NF4)", "int8": ", base held in 8 bits", None: ""}[self.quantize]
-        return f"{name}, rank {self.r}, alpha {self.alpha:g}{plus}{held}"
+        return f"{name}, rank {self.r}, alpha {self.alpha:g}{last}{plus}{held}"
 
     def trained(self, size: Size) -> int:
         """r (out + in) a layer, and with DoRA its lengths."""
-        wanted = _targeted(size, self.targets)
+        wanted = _targeted(size, self.targets, self.last)
         return sum(self.r * (out + into) + (out if self.dora else 0) for _, out, into in wanted)
 
     def build(self) -> Adapter:

@@ -19,13 +19,16 @@ from torch.nn import Parameter
 from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
+from ..core.errors import ContentError
 from ..models.quantize import QuantizedLinear, quantize, restore
+from ..models.targets import is_encoder_decoder
 from . import folders
 from .base import Adapter
 from .config import LoraSpec
 from .folders import PEFT_PREFIX
-from .linear import leaf, require_rank, targeted, width
+from .linear import leaf, linear_layers, require_rank, targeted, width
 from .lowrank import adapted, plus
+from .names import BLOCK, last_blocks
 
 
 class LoraLinear(nn.Module):
@@ -153,7 +156,7 @@ class Lora(Adapter):
         """Put an addition beside every targeted linear layer and freeze all else; quantise the base where asked."""
         self._model = model
         model.requires_grad_(False)
-        names = targeted(model, self.spec.targets)
+        names = self._names(model)
         require_rank(model, names, self.spec.r)
         if self._held:
             quantize(model, self._held)
@@ -163,6 +166,23 @@ class Lora(Adapter):
             layer = (DoraLinear if self.spec.dora else LoraLinear)(getattr(owner, last), self.spec)
             setattr(owner, last, layer)
             self._layers[name] = layer
+
+    def _names(self, model: Any) -> list[str]:
+        """The layers to be adapted, in the model's order. ContentError where that is none."""
+        names = targeted(model, self.spec.targets)
+        if not self.spec.last:
+            return names
+        if is_encoder_decoder(model):
+            raise ContentError(
+                "adapter.last needs a decoder by itself: this base is an encoder-decoder",
+                why="PEFT's files count the blocks of both parts alike",
+                mend="leave adapter.last out, or use adapter: {type: layers, last: N}",
+            )
+        above = set(last_blocks(list(linear_layers(model)), self.spec.last))
+        names = [name for name in names if name in above]
+        if not names:
+            raise ContentError("the last blocks have no layer of adapter.targets", mend="raise adapter.last")
+        return names
 
     def parameters(self) -> dict[str, Parameter]:
         """What is trained of every layer, under PEFT's names."""
@@ -209,6 +229,14 @@ class Lora(Adapter):
             restore(self._model)
         self._layers.clear()
 
+    def _blocks(self) -> dict[str, Any]:
+        """Which blocks are adapted, in PEFT's words."""
+        found = [match for match in map(BLOCK.match, self._layers) if match]
+        return {
+            "layers_to_transform": sorted({int(match["number"]) for match in found}),
+            "layers_pattern": found[0]["stem"].rpartition(".")[2],
+        }
+
     def _peft_config(self, base_name: str) -> dict[str, Any]:
         return {
             "peft_type": "LORA",
@@ -220,6 +248,7 @@ class Lora(Adapter):
             "use_rslora": self.spec.rslora,
             "use_dora": self.spec.dora,
             "target_modules": {leaf(name) for name in self._layers},
+            **(self._blocks() if self.spec.last else {}),
             "bias": "none",
             "fan_in_fan_out": all(layer.transposed for layer in self._layers.values()),
             "init_lora_weights": True,

@@ -8,14 +8,14 @@ from fnmatch import fnmatchcase
 
 from ..core.errors import ContentError, nearest
 
-_BLOCK = re.compile(r"^(?P<stem>(?:[^.]+\.)*?(?:layers|h|block|blocks|layer))\.(?P<number>\d+)\.")
+BLOCK = re.compile(r"^(?P<stem>(?:[^.]+\.)*?(?:layers|h|block|blocks|layer))\.(?P<number>\d+)\.")
 
 
 def last_blocks(names: Sequence[str], count: int) -> list[str]:
     """Parameters of the last `count` decoder blocks, in their order. ContentError where there are fewer blocks."""
     stems: dict[str, set[int]] = {}
     for name in names:
-        if found := _BLOCK.match(name):
+        if found := BLOCK.match(name):
             stems.setdefault(found["stem"], set()).add(int(found["number"]))
     decoders = [stem for stem in stems if "decoder" in stem] or [s for s in stems if "encoder" not in s]
     if not decoders:

@@ -21,6 +21,7 @@ from ..data.branches import PADDING, TRUNK, Family, branched
 from ..models.head import labelled, said_where, without_router_loss
 from ..models.pooling import pooled
 from ..models.targets import is_encoder_decoder
+from .objective import Lines
 
 PROBE_DIFFERENCE = 0.05
 """Between both ways, of a sequence's log-probability per token, or of a hidden state relative to its length; bf16
@@ -35,6 +36,9 @@ class Sequences(Protocol):
 
     def ends(self, model: Any) -> tuple[dict[str, Any], Tensor]:
         """(what the model is called with, where each sequence ends: places [S] in the flattened [B, L])."""
+
+    def lines(self) -> Lines | None:
+        """See `objective.Lined`."""
 
 
 def sequences(families: Sequence[Family], pad_id: int, device: torch.device, *, share: bool) -> Sequences:
@@ -68,6 +72,10 @@ class Apart:
         first_S = torch.arange(rows, device=self.input_ids_SL.device) * length
         inputs = {"input_ids": self.input_ids_SL, "attention_mask": self.attention_mask_SL}
         return inputs, first_S + self.attention_mask_SL.sum(1) - 1
+
+    def lines(self) -> Lines:
+        """See `objective.Lined`."""
+        return self.input_ids_SL, self.attention_mask_SL
 
 
 @dataclass(frozen=True)
@@ -104,6 +112,9 @@ class Together:
     def ends(self, model: Any) -> tuple[dict[str, Any], Tensor]:
         """See `Sequences`."""
         return self._inputs(model), self.last_S
+
+    def lines(self) -> None:
+        """None: branches of one row are no lines by themselves."""
 
     def _inputs(self, model: Any) -> dict[str, Any]:
         mask = _mask(model, self.positions_BL, self.branch_BL)

@@ -62,6 +62,16 @@ class GuardSpec(Spec):
     """A hang is at least this long."""
 
 
+class TrunkCacheSpec(Spec):
+    """Where lower layers learn nothing (`adapter: {type: lora, last: N}`, `{type: layers, last: N}`), what they make of
+    a row is computed once and kept; every later pass over it pays for the layers above alone."""
+
+    memory_mb: Annotated[int, Field(ge=0)] | Auto = "auto"
+    """MiB that may be kept in memory; auto: an eighth of the machine's. Rows beyond are computed in every pass."""
+    disk_mb: int = Field(default=0, ge=0)
+    """MiB more that may be kept in a temporary file, which is gone with the process."""
+
+
 class DevicesSpec(Spec):
     """How the work lies in memory and on processes. Changes no result beyond the last digits."""
 
@@ -70,6 +80,9 @@ class DevicesSpec(Spec):
     optimizer state in shares (FSDP2)."""
     activation_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them: less memory, more time."""
+    trunk_cache: TrunkCacheSpec | None = TrunkCacheSpec()
+    """Hidden states of the frozen lower layers, kept for later epochs and validations; null for none. For one process,
+    and where a row is seen more than once."""
 
 
 class TrainingSpec(Spec):

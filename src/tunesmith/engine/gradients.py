@@ -14,6 +14,7 @@ from torch.nn import Parameter
 
 from ..core.errors import ShortageError, TunesmithError
 from ..data.batch import Item, Step, within
+from ..models.trunk import idle_layers
 from . import distributed, precision
 from .checkpoint import rng_state, set_rng_state
 from .config import TrainingSpec
@@ -178,10 +179,12 @@ class Gradients:
 def tokens_at_once(model: Any) -> int:
     """Padded tokens whose backward pass needs about `AT_ONCE` bytes, on a CPU, where a larger batch is no faster.
 
-    34 bytes a token, layer and hidden unit in 16 bits (Korthikanti et al. 2022, arXiv 2205.05198, equation 2).
+    34 bytes a token, layer and hidden unit in 16 bits (Korthikanti et al. 2022, arXiv 2205.05198, equation 2); layers
+    below all that is trained keep nothing.
     """
     hidden: int = model.get_input_embeddings().weight.shape[-1]
     layers: int = getattr(model.config.get_text_config(), "num_hidden_layers", 1)
+    layers = max(1, layers - idle_layers(model))
     width = 1 if next(model.parameters()).dtype.itemsize <= _HALF else 2
     return max(1, AT_ONCE // (_BYTES * hidden * layers * width))
 

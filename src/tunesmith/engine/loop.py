@@ -27,15 +27,17 @@ from ..data.batch import Item, Step
 from ..data.curriculum import Curriculum
 from . import distributed, optim, schedule, shortage
 from .checkpoint import Checkpoint, Checkpoints, rng_state, set_rng_state
-from .config import TrainingSpec
+from .config import TrainingSpec, TrunkCacheSpec
 from .distributed import ALONE, World
 from .ema import Ema
 from .evaluate import Validation, validate
 from .gradients import SAME_STEP, Gradients, Measured
 from .guards import StepGuard, StopRequest, usual_losses, with_spike
+from .memory import out_of_memory
 from .metrics_log import MetricsLog, finite
 from .objective import Objective
 from .steps import SEED_STRIDE, Steps
+from .trunk import NOTHING, Kept, Seen, TrunkCache
 from .watchdog import Watchdog
 
 _CURVES = ("train_curve", "validation_curve")
@@ -70,6 +72,8 @@ class Plan:
     curriculum: Curriculum | None = None
     rates: Mapping[str, float] = field(default_factory=dict)
     """Multiples of the learning rate, by the trained parameter's name; 1 where a name is not there."""
+    trunk: TrunkCacheSpec | None = None
+    """How much may be kept of what frozen lower layers make of the rows; None for nothing."""
 
 
 @dataclass
@@ -80,6 +84,11 @@ class Progress:
     tokens: int = 0
     labelled_tokens: int = 0
     seconds: float = 0.0
+    """Of the optimizer steps."""
+    trunk_tokens: int | None = None
+    """Of how many tokens the frozen layers' states are kept; None before that is decided."""
+    trunk_seconds: float = 0.0
+    """That making them took, after each start."""
     best_step: int | None = None
     best: float | None = None
     """The best validation so far, as a number that is higher when better: minus the loss, or the metric."""
@@ -142,7 +151,10 @@ class Loop:
             self.plan.log.rewind(-1)
             self.plan.world.only_main(lambda: shortage.forget(self.plan.folder))
         stop = StopRequest()
-        with stop.listening(), self._watchdog.watching(), distributed.peer_loss(), self._noting_shortage():
+        with (
+            stop.listening(), self._watchdog.watching(), distributed.peer_loss(), self._noting_shortage(),
+            self._trunk_kept(stop),
+        ):  # fmt: skip
             for number, step in self._steps.after(self.progress.step):
                 if self.progress.finished:
                     break
@@ -159,6 +171,55 @@ class Loop:
         except ShortageError:
             shortage.note(self.plan.folder, 2 * self._gradients.parts)
             raise
+
+    @contextmanager
+    def _trunk_kept(self, stop: StopRequest) -> Iterator[None]:
+        """Inside the block the states of frozen lower layers are kept, where the plan admits it and it pays."""
+        plan, p = self.plan, self.progress
+        if p.finished:
+            yield
+            return
+        began = time.perf_counter()
+        cache = TrunkCache.of(plan.model, str(plan.training.precision), plan.pad_id) if plan.trunk else None
+        budget = cache.budget(plan.trunk) if cache and plan.trunk else NOTHING
+        before = budget.tokens if p.trunk_tokens is None else p.trunk_tokens
+        if budget.tokens < before:
+            self._warn("less of the frozen layers is kept than before: last digits may differ")
+        # More than before would be another choice of rows, and other last digits.
+        tokens = min(budget.tokens, before)
+        kept = self._filled(cache, budget.memory, tokens, stop) if cache and tokens else None
+        if stop.exit_code:
+            self._interrupt(stop.exit_code)
+        p.trunk_tokens = kept.tokens if kept else 0
+        if cache is None or kept is None:
+            yield
+            return
+        p.trunk_seconds += time.perf_counter() - began
+        plan.sink(Note(cache.told(kept)))
+        with cache.keeping(kept):
+            yield
+
+    def _filled(self, cache: TrunkCache, in_memory: int, tokens: int, stop: StopRequest) -> Kept | None:
+        """The states of so many tokens; None where no row is seen twice or memory runs out."""
+        plan = self.plan
+
+        def go_on() -> bool:
+            self._watchdog.alive()
+            return not stop.exit_code
+
+        passes = self._steps.passes
+        validations = -(-self.total_steps // self._evaluate_every)
+        seen = (
+            Seen(plan.train, [passes * count for count in plan.repeats]),
+            Seen(plan.validation, [float(validations)] * len(plan.validation)),
+        )
+        try:
+            return cache.fill(plan.objective, seen, in_memory, tokens, plan.sink, go_on)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            self._warn("out of memory: nothing of the frozen layers is kept")
+            return None
 
     def _heed_shortage(self) -> None:
         """Cut micro-batches as the processes before this one asked for."""
@@ -311,7 +372,8 @@ class Loop:
             torch.manual_seed(self.plan.seed + self.plan.world.rank + SEED_STRIDE * checkpoint.step)
         stored = checkpoint.state["progress"]
         curves = {name: [(int(s), math.nan if v is None else float(v)) for s, v in stored[name]] for name in _CURVES}
-        self.progress = p = Progress(**stored | curves)
+        # Older versions kept nothing of frozen layers, and their runs go on so.
+        self.progress = p = Progress(**{"trunk_tokens": 0} | stored | curves)
         self._gradients.parts, self._guard.in_a_row, self._saved = p.parts, p.not_finite, p.step
         self.plan.log.rewind(p.step, p.train_curve, p.validation_curve)
         self.plan.sink(Note(f"resumed after step {p.step} of {self.total_steps}"))
@@ -341,6 +403,8 @@ class Loop:
                 parameter.copy_(distributed.like(stored[name], parameter))
 
     def _interrupt(self, exit_code: int) -> None:
+        if not self.progress.step:
+            raise InterruptedRunError(f"stopped before the first of {self.total_steps} steps", exit_code=exit_code)
         if self._saved != self.progress.step:
             self._save()
         raise InterruptedRunError(

@@ -17,6 +17,7 @@ _SHORTAGES = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDA error
 """In the words of errors that have no type of their own: the host's allocator, cuBLAS, a CUDA call beside PyTorch's
 allocator."""
 _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+_GROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 
@@ -37,6 +38,16 @@ def peak_mb() -> int:
     """The process's largest resident set so far, in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (1024 * 1024 if sys.platform == "darwin" else 1024))
+
+
+def machine_bytes() -> int:
+    """The memory that this process could have at most: the machine's, its control group's or its own limit."""
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for limit in _GROUP_LIMITS:
+        with suppress(OSError, ValueError):  # absent, or the word "max"
+            limits.append(int(limit.read_text("ascii")))
+    own, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return min(limits if own == resource.RLIM_INFINITY else [*limits, own])
 
 
 def free() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from ..data.batch import Batch, Item
+
+Lines = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,18 @@ class TorchBatch:
         """Move numpy arrays to the device."""
         arrays = (batch.input_ids, batch.attention_mask, batch.loss_weight)
         return TorchBatch(*(torch.from_numpy(a).to(device) for a in arrays))
+
+    def lines(self) -> Lines:
+        """See `Lined`."""
+        return self.input_ids_BL, self.attention_mask_BL
+
+
+@runtime_checkable
+class Lined(Protocol):
+    """A batch that tells its rows."""
+
+    def lines(self) -> Lines | None:
+        """(tokens [B, L], mask of padding on the right [B, L]) where a model is called with these and nothing else."""
 
 
 class Tally:

@@ -43,6 +43,11 @@ class Steps:
         endless = itertools.chain.from_iterable(self._epoch(epoch) for epoch in itertools.count())
         return itertools.islice(enumerate(endless), done, self.total)
 
+    @property
+    def passes(self) -> float:
+        """How often the rows of an epoch come in all."""
+        return self.total / len(self._epoch(0))
+
     def resolve_cadence(self, spec: TrainingSpec) -> Cadence:
         """What "auto" means for this many steps."""
         every = max(1, round(self.total / EVALUATIONS))

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from . import line
 from .kernels import token_losses
 from .targets import targets
+from .trunk import run
 
 _BARE = "tunesmith_bare_head"
 
@@ -143,7 +144,8 @@ def note_bare_head(model: Any) -> None:
 
 def _forward(model: Any, inputs: dict[str, Any], wanted_BL: Tensor) -> tuple[Said, Tensor | None]:
     """What the model says at the wanted positions, and a mixture of experts' term."""
-    inputs, wanted_BL = line.laid(model, inputs, wanted_BL) or (inputs, wanted_BL)
+    laid = line.laid(model, inputs, wanted_BL)
+    wanted_BL = laid[1] if laid else wanted_BL
     head = model.get_output_embeddings()
     bare = _is_bare(model, head)
     kept: list[Tensor] = []
@@ -155,8 +157,7 @@ def _forward(model: Any, inputs: dict[str, Any], wanted_BL: Tensor) -> tuple[Sai
 
     hook = head.register_forward_pre_hook(keep)
     try:
-        with line.context(inputs):
-            output = model(**inputs, use_cache=False)
+        output = run(model, inputs, laid[0] if laid else None)
     finally:
         hook.remove()
     said = Unspoken(kept[0], head) if bare else Spoken(output.logits.squeeze(0))

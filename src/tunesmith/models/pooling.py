@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .targets import is_encoder_decoder, start_id
+from .trunk import run
 
 NAMES = ("score", "classification_head")
 """Of the head in transformers' classes: decoders have the first, encoder-decoders the second."""
@@ -62,7 +63,7 @@ def _of_last(model: Any, inputs: Inputs, last_S: Tensor, then: Callable[[Tensor]
     hook = model.get_submodule(head_name(model)).register_forward_pre_hook(take)
     try:
         with _some_padding(model):
-            model(**inputs, use_cache=False)
+            run(model, inputs)
     finally:
         hook.remove()
     return found[0]

@@ -58,8 +58,8 @@ class RunSpec(Spec):
         for name, old in _NEWER_METHOD.items():
             if parts["method"].get(name) == old:
                 del parts["method"][name]
-        for name in ("lora_plus", "quantize"):  # not there in older runs
-            if parts["adapter"].get(name, "") is None:
+        for name in ("lora_plus", "quantize", *(("last",) if isinstance(self.adapter, LoraSpec) else ())):
+            if parts["adapter"].get(name, "") is None:  # not there in older runs
                 del parts["adapter"][name]
         parts["data"] = self.data.model_dump(mode="json", include={"on_long", "on_overlap"})
         if self.data.curriculum:  # not there in older runs

@@ -57,7 +57,7 @@ class Speed:
 
     @property
     def train_seconds(self) -> float:
-        """Of all steps of the training, validations left out."""
+        """Of all steps of the training, validations left out; of one that computes frozen layers once, at most."""
         return self.planned_tokens / self.tokens_per_s
 
     @property

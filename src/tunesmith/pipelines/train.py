@@ -8,6 +8,7 @@ from ..core import fingerprints
 from ..core.errors import ContentError
 from ..core.events import Sink, silent
 from ..engine import distributed, memory
+from ..engine.config import TrunkCacheSpec
 from ..engine.distributed import ALONE, World
 from ..engine.loop import Loop, Outcome, Plan
 from ..engine.metrics_log import MetricsLog, NoLog
@@ -15,6 +16,7 @@ from ..evaluation.metrics import find
 from ..evaluation.metrics.over_rows import lower_is_better, scored
 from ..evaluation.run import TestSet, answer_rows
 from ..methods.base import Scene
+from ..methods.sft.config import SftSpec
 from . import bench as benches
 from .bench import Bench
 from .difficulty import curriculum
@@ -62,6 +64,7 @@ def train(
         world=world,
         curriculum=order,
         rates=bench.adapter.rates(),
+        trunk=_trunk_cache(prepared, world),
     )
     trained = sum(parameter.numel() for parameter in plan.trainable.values())
     loop = Loop(plan)
@@ -105,8 +108,17 @@ def _arrange(prepared: Prepared, bench: Bench, world: World) -> None:
         new = hasattr(bench.model, "activation_checkpointing_enable")
         name = "activation_checkpointing" if new else "gradient_checkpointing"
         getattr(bench.model, f"{name}_enable")(**{f"{name}_kwargs": {"use_reentrant": False}})
+        # It asks for gradients by the embeddings, which only reentrant checkpointing needs: frozen layers would learn.
+        bench.model.disable_input_require_grads()
     if devices.strategy == "fsdp":
         distributed.shard(bench.model, world)
+
+
+def _trunk_cache(prepared: Prepared, world: World) -> TrunkCacheSpec | None:
+    """How much of frozen lower layers may be kept. Nothing for several processes, each of which would make the states
+    of all rows to meet a share of them; nothing under NEFTune, whose noise makes each pass another."""
+    noisy = isinstance(prepared.spec.method, SftSpec) and prepared.spec.method.neftune_alpha
+    return None if world.size > 1 or noisy else prepared.spec.training.devices.trunk_cache
 
 
 def _gathered(prepared: Prepared, bench: Bench, world: World) -> Bench:
@@ -154,6 +166,7 @@ def _validation_metric(prepared: Prepared, bench: Bench) -> Callable[[], float] 
 def _facts(outcome: Outcome) -> dict[str, object]:
     """What `run.json` keeps of a training."""
     progress = outcome.progress
+    seconds = progress.seconds + progress.trunk_seconds
     return {
         "steps": progress.step,
         "planned_steps": outcome.total_steps,
@@ -162,7 +175,8 @@ def _facts(outcome: Outcome) -> dict[str, object]:
         "skipped_steps": progress.skipped,
         "trained_tokens": progress.tokens,
         "labelled_tokens": progress.labelled_tokens,
-        "train_seconds": round(progress.seconds, 2),
-        "tokens_per_s": round(progress.tokens / progress.seconds, 1) if progress.seconds else 0.0,
+        "train_seconds": round(seconds, 2),
+        "trunk_seconds": round(progress.trunk_seconds, 2),
+        "tokens_per_s": round(progress.tokens / seconds, 1) if seconds else 0.0,
         "peak_memory_mb": memory.peak_mb(),
     }

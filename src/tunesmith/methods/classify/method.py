@@ -19,7 +19,7 @@ from ...data.rows import Mapped
 from ...engine import precision
 from ...engine.branches import Sequences, sequences
 from ...engine.evaluate import EVALUATION_TOKENS
-from ...engine.objective import Tally
+from ...engine.objective import Lines, Tally
 from ...models.modes import evaluating
 from ...models.pooling import scored
 from ..base import Figures, Learned, Scene, Scores
@@ -32,6 +32,10 @@ class ClassBatch:
 
     sequences: Sequences
     label_N: Tensor
+
+    def lines(self) -> Lines | None:
+        """See `objective.Lined`."""
+        return self.sequences.lines()
 
 
 class Classify:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ...data.batch import collate
 from ...data.tokenize import Encoded
-from ...engine.objective import Tally, TorchBatch
+from ...engine.objective import Lines, Tally, TorchBatch
 from ...models.head import Labelled, labelled
 from . import losses
 from .config import DistillSpec, DivergenceSpec, ForwardKlSpec, JsdSpec
@@ -74,6 +74,10 @@ class TaughtBatch:
     likely: TopK
     """At the labels, in the order in which they are read: row by row."""
     own_B: Tensor
+
+    def lines(self) -> Lines:
+        """See `objective.Lined`."""
+        return self.rows.lines()
 
 
 def batch_of(rows: Sequence[Taught], pad_id: int, device: torch.device) -> TaughtBatch:

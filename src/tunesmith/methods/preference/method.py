@@ -18,7 +18,7 @@ from ...core.events import Note
 from ...data.answers import Judged, Pair
 from ...data.branches import Family
 from ...engine.branches import Sequences, can_share, sequences
-from ...engine.objective import Tally
+from ...engine.objective import Lines, Tally
 from ..base import Figures, Learned, Scene, Scores
 from . import losses
 from .answered import Answered, answered, log_probabilities
@@ -37,6 +37,10 @@ class PreferenceBatch:
     share_S: Tensor
     """What each answer counts in its item: 1, or a half of a pair."""
     baseline: Tensor
+
+    def lines(self) -> Lines | None:
+        """See `objective.Lined`."""
+        return self.sequences.lines()
 
 
 class Preference:

@@ -21,7 +21,7 @@ from ...data.branches import Family
 from ...engine import precision
 from ...engine.branches import Sequences, can_share_ends, sequences
 from ...engine.evaluate import EVALUATION_TOKENS
-from ...engine.objective import Tally
+from ...engine.objective import Lines, Tally
 from ...models.modes import evaluating
 from ...models.pooling import scored
 from ..base import Figures, Learned, Scene, Scores
@@ -35,6 +35,10 @@ class RewardBatch:
 
     sequences: Sequences
     margin_N: Tensor
+
+    def lines(self) -> Lines | None:
+        """See `objective.Lined`."""
+        return self.sequences.lines()
 
 
 class Reward:
