@@ -14,7 +14,7 @@ from tunesmith.cli.console import err
 from tunesmith.core.events import Event, Progress, StageEnded, StageStarted
 from tunesmith.pipelines.check import Request, check_files
 
-STAGES = ("reading", "personal data", "keys", "near-duplicates", "looks", "diversity", "tokens")
+STAGES = ("reading", "personal data", "keys", "near-duplicates", "looks", "tokens", "diversity")
 
 
 def test_stages_follow_each_other_and_each_is_told_when_it_begins(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -176,9 +176,17 @@ class Audit:
     """Of all training rows, before any is cut, left out or drawn for validation."""
     diversity: dict[str, Any] | None = None
     """What the training rows are about, as `Diversity.as_json` gives it."""
+    describe: Callable[[], dict[str, Any]] | None = None
+    """Makes `diversity`, for which a run does not wait."""
     splits: list[SplitFacts] = field(default_factory=list)
     cap: CapFacts | None = None
     mixture: list[SourceShare] = field(default_factory=list)
+
+    def described(self) -> Audit:
+        """The same, once it is known what the rows are about."""
+        if self.diversity is None and self.describe:
+            self.diversity = self.describe()
+        return self
 
     def add(self, finding: Finding) -> None:
         """Keep a finding; the severe ones come first when shown."""

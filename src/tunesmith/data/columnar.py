@@ -13,20 +13,19 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from pyarrow import types
-
 from ..core.errors import ContentError
+from ..core.later import later
 from .raw import DamagedError, Limits, RawRow, megabytes
+
+pa, pc, pq, types = (later(name) for name in ("pyarrow", "pyarrow.compute", "pyarrow.parquet", "pyarrow.types"))
 
 PARQUET, ARROW, ARROW_STREAM = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"
 _ROWS = 64
 """Rows measured, and spelled out, together."""
 _ROW_COST = 256
 """Bytes counted for a row, however little it says."""
-_LISTS = (types.is_list, types.is_large_list, types.is_fixed_size_list)
+_LISTS = ("is_list", "is_large_list", "is_fixed_size_list")
+"""Of `pyarrow.types`."""
 
 
 def columnar_rows(path: Path, head: bytes, limits: Limits) -> Iterator[RawRow]:
@@ -114,7 +113,7 @@ def dense(array: Any) -> int:
         return here + _dense_dictionary(array)
     if types.is_struct(kind):
         return here + sum(dense(field) for field in array.flatten())
-    if any(known(kind) for known in _LISTS):
+    if any(getattr(types, known)(kind) for known in _LISTS):
         return here + dense(array.flatten())
     if types.is_map(kind):
         return here + dense(array.keys) + dense(array.items)

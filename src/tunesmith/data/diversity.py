@@ -18,17 +18,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
-from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, TfidfVectorizer
-from sklearn.preprocessing import normalize
 
+from ..core.events import Sink, silent, stage
+from ..core.later import later
 from .audit import Finding
 from .excerpt import excerpt
 from .labels import LONGEST_LABEL, MOST_LABELS
 from .look import Row
 from .pii import find as by_shape
 from .pii.mask import Find
+
+cluster, decomposition, features, preprocessing = (
+    later(f"sklearn.{name}") for name in ("cluster", "decomposition", "feature_extraction.text", "preprocessing")
+)
 
 SAMPLE, CHARACTERS = 20_000, 400
 DIMENSIONS, MOST_CLUSTERS, ROWS_A_CLUSTER, FEWEST_ROWS = 64, 50, 20, 20
@@ -119,6 +121,11 @@ class DiversityLook:
         """None: nothing here is wrong or right."""
         yield from ()
 
+    def told(self, sink: Sink = silent) -> dict[str, Any]:
+        """The result as plain values; the sink hears that it is being made."""
+        with stage(sink, "diversity"):
+            return self.result().as_json()
+
     def result(self) -> Diversity:
         """Cluster the sample."""
         origins, texts = [origin for origin, _ in self._sample], [text for _, text in self._sample]
@@ -172,7 +179,7 @@ def _different(rows: Iterable[int], texts: Sequence[str]) -> Iterator[int]:
 
 def _vectors(texts: Sequence[str]) -> tuple[Sparse, NDArray[np.object_]] | None:
     """tf-idf of words and pairs of words, each row of length 1; and the words, "" in the place of function words."""
-    made = TfidfVectorizer(
+    made = features.TfidfVectorizer(
         token_pattern=_WORD, ngram_range=(1, 2), min_df=2, max_df=0.5, max_features=MOST_FEATURES, sublinear_tf=True,
         dtype=np.float32,
     )  # fmt: skip
@@ -181,20 +188,24 @@ def _vectors(texts: Sequence[str]) -> tuple[Sparse, NDArray[np.object_]] | None:
     except ValueError:  # no word is left
         return None
     words = made.get_feature_names_out()
-    telling = np.array([not ENGLISH_STOP_WORDS.issuperset(word.split()) for word in words])
+    telling = np.array([not features.ENGLISH_STOP_WORDS.issuperset(word.split()) for word in words])
     weights = np.where(telling, 1, FUNCTION_WORDS).astype(np.float32)
-    return normalize(x_NF.multiply(weights).tocsr()), np.where(telling, words, "")
+    return preprocessing.normalize(x_NF.multiply(weights).tocsr()), np.where(telling, words, "")
 
 
 def _k_means(x_NF: Sparse) -> NDArray[np.int32]:
     """The cluster of each row, numbered without gaps."""
     rows, features = x_NF.shape
     dimensions = min(DIMENSIONS, rows - 1, features - 1)
-    x_ND = TruncatedSVD(dimensions, n_iter=2, random_state=SEED).fit_transform(x_NF) if dimensions else x_NF.toarray()
+    x_ND = (
+        decomposition.TruncatedSVD(dimensions, n_iter=2, random_state=SEED).fit_transform(x_NF)
+        if dimensions
+        else x_NF.toarray()
+    )
     x_ND /= np.maximum(np.linalg.norm(x_ND, axis=1, keepdims=True), 1e-6)
     wanted = int(np.clip(rows // ROWS_A_CLUSTER, 1, MOST_CLUSTERS))
     wanted = min(wanted, len(np.unique(x_ND.round(4), axis=0)))
-    found = KMeans(wanted, n_init=1, max_iter=50, random_state=SEED).fit_predict(x_ND)
+    found = cluster.KMeans(wanted, n_init=1, max_iter=50, random_state=SEED).fit_predict(x_ND)
     return np.unique(found, return_inverse=True)[1].astype(np.int32)
 
 

@@ -14,15 +14,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from huggingface_hub import HfApi, constants, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 
 from ..core import files
 from ..core.errors import ContentError, MissingError, nearest
+from ..core.later import later
 from ..core.patience import within
 from .places import on_hub
+
+pa, pq = later("pyarrow"), later("pyarrow.parquet")
 
 HUB_SECONDS = 4.0
 """How long a hub may stay silent before it counts as out of reach."""

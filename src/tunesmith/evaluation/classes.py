@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+from ..core.later import later
+
+metrics = later("sklearn.metrics")
 
 
 @dataclass(frozen=True)
@@ -52,12 +55,12 @@ def classes(
     t, s = truth.astype(np.int64), said.astype(np.int64)
     present = np.union1d(t, s)
     scored = present if real is None else present[present < real]
-    precision, recall, f1, rows = precision_recall_fscore_support(t, s, labels=scored, zero_division=0.0)
+    precision, recall, f1, rows = metrics.precision_recall_fscore_support(t, s, labels=scored, zero_division=0.0)
     labels = [
         Label(names[number], int(rows[i]), float(precision[i]), float(recall[i]), float(f1[i]))
         for i, number in enumerate(scored.tolist())
     ]
-    table = confusion_matrix(t, s, labels=present)
+    table = metrics.confusion_matrix(t, s, labels=present)
     np.fill_diagonal(table, 0)
     wrong = sorted(zip(*np.nonzero(table), strict=True), key=lambda at: -int(table[at]))
     found = [(names[present[i]], names[present[j]], int(table[i, j])) for i, j in wrong]

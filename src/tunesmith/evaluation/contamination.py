@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
+from ..core.later import later
 from .memorisation import membership
+
+stats = later("scipy.stats")
 
 RARE = 0.01
 """The share of training rows below whose highest loss a test row is far likelier than is usual."""
@@ -41,7 +43,7 @@ def facts(train: Losses, test: Losses, seed: int) -> dict[str, Any] | None:
     below = np.flatnonzero(test < limit)
     # Of so few training rows the share below the limit is itself uncertain: the rule of succession is on the safe side.
     usual = (float((train < limit).sum()) + 1) / (len(train) + 2)
-    chance = float(binomtest(len(below), len(test), usual, alternative="greater").pvalue)
+    chance = float(stats.binomtest(len(below), len(test), usual, alternative="greater").pvalue)
     named = below[np.argsort(test[below])][:MOST_NAMED].tolist()
     return {
         "rows": len(test), "training_rows": len(train), "auc": told.auc, "ci95": list(told.ci95),

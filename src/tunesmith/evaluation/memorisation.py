@@ -18,7 +18,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score, roc_curve
+
+from ..core.later import later
+
+metrics = later("sklearn.metrics")
 
 MEMORISED = 50
 """Tokens in a row."""
@@ -70,13 +73,13 @@ def longest_run(said: Sequence[int], known: Sequence[int]) -> int:
 def membership(members: Losses, others: Losses, seed: int) -> Membership:
     """Lower losses taken for membership; the interval by bootstrap over both kinds of rows."""
     truth = np.repeat([True, False], [len(members), len(others)])
-    auc = float(roc_auc_score(truth, -np.concatenate((members, others))))
+    auc = float(metrics.roc_auc_score(truth, -np.concatenate((members, others))))
     draw, drawn_auc = np.random.default_rng(seed), []
     for _ in range(_RESAMPLES):
         a, b = (losses[draw.integers(0, len(losses), len(losses))] for losses in (members, others))
         drawn_auc.append(_auc(a, b))
     low, high = np.percentile(drawn_auc, [2.5, 97.5])
-    wrong, right, _ = roc_curve(truth, -np.concatenate((members, others)))
+    wrong, right, _ = metrics.roc_curve(truth, -np.concatenate((members, others)))
     return Membership(auc, (float(low), float(high)), float(right[wrong <= FALSE_POSITIVES].max()))
 
 

@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.feature_extraction.text import TfidfVectorizer
 
+from ..core.later import later
 from ..core.messages import Example
+
+features = later("sklearn.feature_extraction.text")
 
 MAX_ROWS = 20_000
 """Training rows beyond these are not searched: it must stay cheap."""
@@ -43,7 +45,8 @@ class Neighbours:
         texts = [_prompt_text(example) for example in self.rows]
         self._known: Any = None
         if any(_WORD.search(text) for text in texts):
-            self._vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")  # noqa: S106  (a word pattern, no password)
+            words = r"(?u)\b\w+\b"
+            self._vectorizer = features.TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=words)
             self._known = self._vectorizer.fit_transform(texts)
 
     def of(self, test: Sequence[Example], count: int = 1) -> list[list[Near]]:

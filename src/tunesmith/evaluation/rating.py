@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scipy.stats import binomtest
-from sklearn.metrics import cohen_kappa_score
-
 from ..core import fingerprints
+from ..core.later import later
+
+stats, sklearn_metrics = later("scipy.stats"), later("sklearn.metrics")
 
 TIE = "tie"
 SURE = 0.05
@@ -105,7 +105,7 @@ def choices(names: tuple[str, str], winners: Sequence[str]) -> Choices:
     decided = first + second
     if not decided:
         return Choices(names, first, second, ties, None, None, None)
-    test = binomtest(second, decided)
+    test = stats.binomtest(second, decided)
     interval = test.proportion_ci(0.95, method="exact")
     return Choices(
         names, first, second, ties, second / decided, (float(interval.low), float(interval.high)), float(test.pvalue)
@@ -131,4 +131,4 @@ def agreement(raters: tuple[str, str], first: Mapping[str, str], second: Mapping
     a, b = [first[key] for key in both], [second[key] for key in both]
     same = sum(x == y for x, y in zip(a, b, strict=True)) / len(both)
     varied = len({*a, *b}) > 1
-    return Agreement(raters, len(both), same, float(cohen_kappa_score(a, b)) if varied else None)
+    return Agreement(raters, len(both), same, float(sklearn_metrics.cohen_kappa_score(a, b)) if varied else None)

@@ -145,7 +145,7 @@ def _checked(prepared: Prepared) -> Checked:
         return [Part(part.name, part.encoded.cut(limit)) for part in parts(row, prepared.tokenizer)]
 
     return Checked(
-        prepared.spec, prepared.base, prepared.tokenizer, prepared.audit, prepared.train.examples, cut
+        prepared.spec, prepared.base, prepared.tokenizer, prepared.audit.described(), prepared.train.examples, cut
     )  # fmt: skip
 
 
@@ -161,6 +161,7 @@ def _other_kind(spec: RunSpec, refusal: OtherKindError, reader: Reader, sink: Si
         for source in (spec.data.validation, spec.data.test)
     )
     audit = audit_kind(spec, train, test, tokenizer, length_limit(spec, base), validation=validation)
+    audit.described()
     return Checked(spec, base, tokenizer, audit, all_rows(train), lambda row: parts(row, tokenizer), trainable=False)
 
 

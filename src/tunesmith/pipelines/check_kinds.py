@@ -99,7 +99,7 @@ def audit_kind(
     held_up = Mapped(rows, better)
     looks = (Languages(usual_languages(held_up)), diversity)
     audit.findings += [f for f in quality(held_up, looks) if f.code not in beside]
-    audit.diversity = diversity.result().as_json()
+    audit.describe = diversity.told
     audit.findings += kind_checks.OF_KIND[kind](rows) if kind in kind_checks.OF_KIND else ()
     _tokens(rows, tokenizer, limit, spec.data.on_long if wanted else "error", audit)
     audit.findings = illustrated(audit.findings, shelf)

@@ -153,6 +153,12 @@ class Journey:
             _, self.bench = train(
                 self.prepared, self.bench, self.run, resume=self._resume, sink=self._sink, world=self._world
             )
+        self._world.only_main(self._describe)
+
+    def _describe(self) -> None:
+        """What the rows are about, into the audit: no step has waited for it."""
+        self._audit["diversity"] = self.prepared.audit.described().diversity
+        self.run.write_json("data-audit.json", self._audit)
 
     def score_tuned(self) -> Score:
         """The trained model on the same rows."""

@@ -280,8 +280,7 @@ class _Preparation:
         diversity = DiversityLook(self.privacy.find)
         looks = (Languages(usual), SystemPrompts(), SpecialTokens(self.tokenizer), diversity)
         sift(training, separate, test, data, self.audit, looks, self.sink, judging)
-        with stage(self.sink, "diversity"):
-            self.audit.diversity = diversity.result().as_json()
+        self.audit.describe = lambda: diversity.told(self.sink)
         self.audit.findings += places.outside((f.path for f in self.audit.files), self.folder)
         train = training.examples
         with stage(self.sink, "tokens"):

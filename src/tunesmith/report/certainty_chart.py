@@ -4,17 +4,20 @@ On the diagonal certainty is earned; below it the model promises too much. The b
 tuned model a dot on a solid one, so that colour is not the only sign.
 """
 
-from typing import Any
+from __future__ import annotations
 
-import matplotlib
+from typing import TYPE_CHECKING, Any
+
 from markupsafe import Markup
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from tunesmith.report.chart_facts import CalibrationFacts, CertaintyFacts
-from tunesmith.report.charts import SETTINGS, WIDTHS, canvas, settle
+from tunesmith.report.charts import SETTINGS, WIDTHS, canvas, matplotlib, settle
 from tunesmith.report.svg import PALETTE, Caption, inline
 from tunesmith.report.wording import number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _HEIGHT = 350
 _SMALL = 10.0

@@ -4,20 +4,26 @@ Colour is never the only sign: lines differ in width, dash and marker, base is a
 Each chart is drawn twice, for a desk and for a phone, so that its text keeps its size on both.
 """
 
+from __future__ import annotations
+
 import math
 import threading
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING
 
-import matplotlib
 from markupsafe import Markup
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
+from tunesmith.core.later import later
 from tunesmith.report.facts import LossCurves, MetricFacts
 from tunesmith.report.svg import PALETTE, Caption, inline
 from tunesmith.report.wording import difference, interval, number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+matplotlib, figures, ticker = (later(name) for name in ("matplotlib", "matplotlib.figure", "matplotlib.ticker"))
 
 WIDTHS = {"wide": 720, "narrow": 360}
 """SVG units (72 to the inch) of the two drawings."""
@@ -109,8 +115,8 @@ def _draw_losses(train: Points, validation: Points, kept_step: int | None, width
     if validation:
         axes.plot(*_columns(validation), "--o", color=PALETTE["check"], linewidth=1.6, markersize=5)
     axes.set_ylim(*_loss_limits(train, validation))
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=8 if width > 400 else 5, integer=True))
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(nbins=8 if width > 400 else 5, integer=True))
+    axes.yaxis.set_major_locator(ticker.MaxNLocator(nbins=6))
     axes.grid(axis="y", color=PALETTE["grid"], linewidth=1.0)
     axes.set_axisbelow(True)
     axes.tick_params(length=0, pad=6)
@@ -181,7 +187,7 @@ def _draw_lane(axes: Axes, place: int, metric: MetricFacts) -> None:
 
 def canvas(width: int, height: int, *, left: int, right: int, bottom: int, top: int) -> tuple[Figure, Axes]:
     """A figure of `width` x `height` SVG units with margins in the same units."""
-    figure = Figure(figsize=(width / 72, height / 72))
+    figure: Figure = figures.Figure(figsize=(width / 72, height / 72))
     box = (left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height)
     axes = figure.add_axes(box)
     axes.spines[["top", "right", "left"]].set_visible(False)

@@ -4,17 +4,20 @@ Rows are drawn on a logarithmic axis, on which a power law of the error is nearl
 on a solid line, what is forecast a ring on a dashed one.
 """
 
-import math
+from __future__ import annotations
 
-import matplotlib
+import math
+from typing import TYPE_CHECKING
+
 from markupsafe import Markup
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from tunesmith.report.chart_facts import GrowthFacts
-from tunesmith.report.charts import SETTINGS, WIDTHS, canvas, settle, short
+from tunesmith.report.charts import SETTINGS, WIDTHS, canvas, matplotlib, settle, short, ticker
 from tunesmith.report.svg import PALETTE, Caption, inline
 from tunesmith.report.wording import number
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _HEIGHT = 320
 _METRIC = "metric-name"
@@ -38,10 +41,10 @@ def _draw(growth: GrowthFacts, width: int) -> Figure:
     ticks = [*rows, *([ahead.rows] if ahead else [])]
     axes.set_xlim(min(ticks) / 1.15, max(ticks) * 1.15)
     axes.set_xticks(ticks, [_rows(tick) for tick in ticks])
-    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_minor_locator(ticker.NullLocator())
     axes.set_ylim(*_limits(growth))
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: _level(y, growth.unit)))
+    axes.yaxis.set_major_locator(ticker.MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
+    axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda y, _: _level(y, growth.unit)))
     axes.grid(axis="y", color=PALETTE["grid"], linewidth=1.0)
     axes.set_axisbelow(True)
     axes.tick_params(length=0, pad=6)

@@ -5,14 +5,19 @@ declaration becomes a presentation attribute, and each palette colour also a cla
 `fi-...` for the fill) that the page's stylesheet repaints in dark mode.
 """
 
+from __future__ import annotations
+
 import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from markupsafe import Markup
-from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PALETTE = {
     "ink": "#1c2430",

@@ -3,15 +3,19 @@
 The way to take is filled, the others are rings, so that colour is not the only sign.
 """
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
-import matplotlib
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
-from tunesmith.report.charts import SETTINGS, WIDTHS, canvas, settle, short
+from tunesmith.report.charts import SETTINGS, WIDTHS, canvas, matplotlib, settle, short
 from tunesmith.report.facts import WaysFacts
 from tunesmith.report.svg import PALETTE, Caption, inline
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def ways_chart(ways: WaysFacts | None) -> Markup:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import re
+from functools import cached_property
+from typing import Any
 
-from nltk.stem.porter import PorterStemmer
-from rouge_score.rouge_scorer import RougeScorer
-from rouge_score.tokenizers import Tokenizer
+from ...core.later import later
+
+porter, rouge_scorer = later("nltk.stem.porter"), later("rouge_score.rouge_scorer")
 
 _WORD = re.compile(r"\w+")
 _LIBRARY = {"rouge_1": "rouge1", "rouge_2": "rouge2", "rouge_l": "rougeL"}
 
 
-class _AnyScript(Tokenizer):  # type: ignore[misc]  # the library has no types
+class _AnyScript:
     """Lower-case words of any script; the library's own tokenizer sees Latin letters only."""
 
     def __init__(self, stem: bool):
-        self._stemmer = PorterStemmer() if stem else None
+        self._stemmer = porter.PorterStemmer() if stem else None
 
     def tokenize(self, text: str) -> list[str]:
         """Words in order; stems of those longer than three letters, as the library takes them."""
@@ -30,8 +32,11 @@ class Rouge:
     uses_reference = True
 
     def __init__(self, name: str, *, stem: bool = False) -> None:
-        self.name, self._kind = name, _LIBRARY[name]
-        self._scorer = RougeScorer([self._kind], tokenizer=_AnyScript(stem))
+        self.name, self._kind, self._stem = name, _LIBRARY[name], stem
+
+    @cached_property
+    def _scorer(self) -> Any:
+        return rouge_scorer.RougeScorer([self._kind], tokenizer=_AnyScript(self._stem))
 
     def score(self, prediction: str, reference: str) -> float:
         """In [0, 1]."""
