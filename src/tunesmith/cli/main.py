@@ -27,7 +27,8 @@ _COMMANDS = (
 )  # fmt: skip
 
 _OBJECTS = 100_000
-"""Made between two searches for garbage: by the usual 700 a third of the time that libraries take to load is searching."""
+"""Made between two searches for garbage: by the usual 700, a third of the time that libraries take to load is
+searching."""
 
 app = typer.Typer(
     name="tunesmith", no_args_is_help=True, add_completion=True, epilog=_EPILOG, pretty_exceptions_enable=False,

@@ -28,7 +28,7 @@ _FLAGS = ("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-
 _LONGEST = 120.0
 """Seconds that a compiler may take."""
 _UNIT = ("-mamx-tile", "-mamx-bf16")
-"""For a processor with a matrix unit, of which compilers hear nothing in a virtual machine; older ones do not know it."""
+"""For a processor with a matrix unit, of which compilers hear nothing in a virtual machine; old ones do not know it."""
 
 
 @cache
