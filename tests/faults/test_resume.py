@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
 import shlex
 import shutil
@@ -20,6 +21,7 @@ import pytest
 import processes
 import tiny
 from processes import Running
+from tunesmith.core.errors import ConflictError
 
 Start = Callable[..., Running]
 
@@ -153,6 +155,22 @@ def test_a_signal_writes_the_very_checkpoint_that_its_message_promises(
     second = start(*_resume_command(first.said())[1:])
     assert second.wait() == 0, second.said()
     assert f"resumed after step {step} of 30" in second.said()
+
+
+def test_a_run_is_one_process_s_alone(task: Path, whole: str, start: Start, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    first = start("run", task / "recipe.yaml", "--out", run)
+    while not _steps(run, 3)():
+        assert first.process.is_alive(), first.said()
+    assert first.process.pid
+    os.kill(first.process.pid, signal.SIGSTOP)
+    second = start("run", task / "recipe.yaml", "--out", run, "--resume")
+    code, said = second.wait(), second.said()
+    os.kill(first.process.pid, signal.SIGCONT)
+    assert code == ConflictError.exit_code, said
+    assert "another process is at work on the run" in said
+    assert first.wait() == 0, first.said()
+    assert _weights(run) == whole
 
 
 def test_killed_and_resumed_with_the_lower_layers_computed_once(task: Path, start: Start, tmp_path: Path) -> None:

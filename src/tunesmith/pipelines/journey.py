@@ -6,7 +6,7 @@ import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,6 +41,8 @@ class Journey:
         self._world = distributed.start()
         self._sink = sink if self._world.main else silent
         self._opened = False
+        self._held = ExitStack()
+        """What is let go of when the run has ended: the folder, which is this process's alone."""
         self.fresh = False
         """Whether models are asked again what they have answered before."""
         self.tested_on: SourceSpec | None = None
@@ -91,6 +93,8 @@ class Journey:
 
     def _open(self) -> None:
         RunDir.create(self._out, resume=self._resume)
+        busy = f"another process is at work on the run in {self._out}"
+        self._held.enter_context(files.alone(self._out, busy=busy, mend="wait until it has ended, or stop it"))
         prepared = self.prepared
         known = self._earlier()
         self.times = known.get("times", {}) | self.times
@@ -207,22 +211,23 @@ class Journey:
 
         "interrupted" by a signal; "paused" when the output could not be written, with the reason; "failed" otherwise.
         """
-        try:
-            with guards.interruptible():
-                yield
-        except InterruptedRunError as error:
-            self._ended("interrupted")
-            error.mend = f"continue with: {self._again()}" if self._opened else "run the same command again"
-            raise
-        except OutputError as error:
-            self._ended("paused", reason=error.why)
-            error.mend = self._mend(error)
-            raise
-        except BaseException:
-            self._ended("failed")
-            raise
-        if self._opened:
-            self.run.release()
+        with self._held:
+            try:
+                with guards.interruptible():
+                    yield
+            except InterruptedRunError as error:
+                self._ended("interrupted")
+                error.mend = f"continue with: {self._again()}" if self._opened else "run the same command again"
+                raise
+            except OutputError as error:
+                self._ended("paused", reason=error.why)
+                error.mend = self._mend(error)
+                raise
+            except BaseException:
+                self._ended("failed")
+                raise
+            if self._opened:
+                self.run.release()
 
     def _ended(self, status: str, **facts: Any) -> None:
         """How the run ended, as far as it can still be written: what ended it is what counts."""
