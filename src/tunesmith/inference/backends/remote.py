@@ -84,23 +84,32 @@ class Remote:
     def answers(self, questions: Iterable[tuple[int, Question]], sampling: Sampling) -> Iterator[tuple[int, Said]]:
         """(number, answer) of every numbered question, as they come in; never more than `concurrency` are out.
 
-        MissingError for the first that cannot be had; no further question is asked then.
+        MissingError for the first that cannot be had: no further question is asked then, and the answers to those that
+        are out come before it.
         """
         waiting = iter(questions)
+        failure: BaseException | None = None
         with ThreadPoolExecutor(self._endpoint.concurrency) as pool:
             try:
                 out: dict[Future[Said], int] = {}
                 while True:
-                    for number, question in islice(waiting, self._endpoint.concurrency - len(out)):
+                    free = 0 if failure else self._endpoint.concurrency - len(out)
+                    for number, question in islice(waiting, free):
                         out[pool.submit(self.answer, question, sampling)] = number
                     if not out:
-                        return
-                    ended = wait(out, return_when=FIRST_COMPLETED).done
-                    for done in sorted(ended, key=lambda one: one.exception() is not None):
-                        yield out.pop(done), done.result()
+                        break
+                    for done in wait(out, return_when=FIRST_COMPLETED).done:
+                        number, error = out.pop(done), done.exception()
+                        if error is None:
+                            yield number, done.result()
+                        else:
+                            failure = failure or error
+                            self._stopping.set()
             except BaseException:
                 self._stopping.set()
                 raise
+        if failure:
+            raise failure
 
     def answer(self, question: Question, sampling: Sampling) -> Said:
         """One answer. MissingError where it cannot be had."""
