@@ -65,9 +65,9 @@ def test_a_model_that_heeds_no_mask_is_found_out(monkeypatch: pytest.MonkeyPatch
 
 def test_the_prompt_stands_once_and_each_answer_follows_it() -> None:
     made = branched([PAIRS[0].family(), PAIRS[1].family()], pad_id=0)
-    assert made.input_ids[0].tolist() == [1, 5, 9, 13, 17, 21, 30, 31, 32, 2, 40, 2]
-    assert made.positions[0].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 6, 7]
-    assert made.branch[1].tolist() == [0, 0, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2]
+    assert made.input_ids[0].tolist() == [1, 5, 9, 13, 17, 21, 30, 31, 32, 2, 40, 2, 0, 0, 0, 0]
+    assert made.positions[0, :12].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 6, 7]
+    assert made.branch[1].tolist() == [0, 0, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, -1, -1, -1, -1]
     flat = made.input_ids.ravel()
     first = made.before[made.owner == 0], made.before[made.owner == 1]
     assert [flat[at].tolist() for at in first] == [[21, 30, 31, 32], [21, 40]]

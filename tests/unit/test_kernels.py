@@ -201,3 +201,19 @@ def test_a_step_in_bf16_goes_through_all_of_it_and_gives_the_gradients_of_the_pl
     assert len(found[0]) == len(adapter.parameters())
     plain, ours = (torch.cat([one.flatten() for one in way.values()]) for way in found)
     assert float(torch.cosine_similarity(plain, ours, dim=0)) > 0.999
+
+
+def test_numbers_of_rows_recur() -> None:
+    filled = {rows: rows + products.spare(rows) for rows in range(1, 4000)}
+    assert len({filled[rows] for rows in range(1000, 2000)}) <= 18
+    assert all(after % products.GRAIN == 0 and after <= max(rows + 15, rows * 1.125) for rows, after in filled.items())
+
+
+def test_tokens_that_fill_a_product_up_change_nothing() -> None:
+    hidden, head = drawn(37, 16, dtype=torch.bfloat16).requires_grad_(), torch.nn.Linear(16, 90, dtype=torch.bfloat16)
+    whole = Unspoken(hidden, head).losses(torch.arange(37))
+    moved = torch.autograd.grad(whole.sum(), (hidden, head.weight, head.bias))
+    single = [Unspoken(hidden[at : at + 1], head).losses(torch.tensor([at])) for at in range(37)]
+    wanted = torch.autograd.grad(torch.cat(single).sum(), (hidden, head.weight, head.bias))
+    assert apart(whole, torch.cat(single)) < 1e-2
+    assert max(map(apart, moved, wanted)) < 1e-2

@@ -267,7 +267,7 @@ def test_a_line_gives_the_losses_and_gradients_of_rows() -> None:
     ours = learned(model, said)
     line.forget(model)
     plain = labelled(model, ids, real, weight)
-    assert [tuple(one.shape) for one in rows] == [(1, 21 + 4 + 15), (3, 21)]
+    assert [tuple(one.shape) for one in rows] == [(1, 21 + 4 + 15 + 8), (3, 21)]
     assert torch.equal(said.tokens_N, plain.tokens_N)
     assert apart(said.losses(), plain.losses()) < NEAR
     assert apart(ours, learned(model, plain)) < 2 * NEAR
@@ -296,7 +296,7 @@ def test_packed_rows_are_lines_too() -> None:
         lambda _, __, named: lines.append(named["line_lengths"]), with_kwargs=True
     )
     found = labelled_packed(model, packed[None], places[None], loss[None])
-    assert lines == [(21, 4, 15)]
+    assert lines == [(21, 4, 15, 8)]
     assert apart(found.losses(), labelled(model, ids, real, weight).losses()) < NEAR
 
 

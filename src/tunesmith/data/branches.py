@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from .tokenize import Encoded
 
 PADDING, TRUNK = -1, 0
+_GRAIN = 8
+"""Rows are multiples of it long: shapes that recur spare a machine the making of programs for new ones."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Family:
 
 @dataclass(frozen=True)
 class Branched:
-    """B families, padded on the right to L, and the M tokens that carry loss in the S sequences of all of them."""
+    """B families, padded on the right to L, a multiple of 8, and the M tokens that carry loss in the S sequences of all of them."""
 
     input_ids: NDArray[np.int64]
     """[B, L]."""
@@ -52,6 +54,7 @@ def branched(families: Sequence[Family], pad_id: int) -> Branched:
     """Lay families out as rows."""
     rows = [_row(family) for family in families]
     width = max(len(ids) for ids, _, _ in rows)
+    width += -width % _GRAIN
     ids, positions, branch = (np.full((len(rows), width), fill, dtype=np.int64) for fill in (pad_id, 0, PADDING))
     before, tokens, owner = [], [], []
     last: list[int] = []

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .kernels import attention, native
+from .kernels import attention, native, products
 
 _BEARS = "tunesmith_bears_lines"
 _NEAR = 0.03
@@ -49,8 +49,18 @@ def laid(model: Any, inputs: dict[str, Any], wanted_BL: Tensor) -> tuple[dict[st
     lengths = tuple(end - begin for begin, end in itertools.pairwise(ends))
     if not _within_windows(model, max(lengths)):
         return None
-    line = {"input_ids": ids_BL[real_BL].unsqueeze(0), "position_ids": places_N.unsqueeze(0), attention.LINE: lengths}
-    return line, wanted_BL[real_BL].unsqueeze(0)
+    spare = 0 if getattr(model.config, "output_router_logits", False) else products.spare(len(places_N))
+    ids_1N, places_1N, wanted_1N = (
+        filled(x_N.unsqueeze(0), len(places_N) + spare) for x_N in (ids_BL[real_BL], places_N, wanted_BL[real_BL])
+    )
+    line = {"input_ids": ids_1N, "position_ids": places_1N, attention.LINE: (*lengths, spare) if spare else lengths}
+    return line, wanted_1N
+
+
+def filled(x_1N: Tensor, length: int) -> Tensor:
+    """With so many places, zeros in the new ones: x is [1, N] or [1, N, D]."""
+    new = x_1N.new_zeros((1, length - x_1N.shape[1], *x_1N.shape[2:]))
+    return torch.cat([x_1N, new], 1) if new.shape[1] else x_1N
 
 
 def context(inputs: dict[str, Any]) -> AbstractContextManager[object]:
@@ -90,7 +100,7 @@ def _same(model: Any) -> bool:
                 return False
             wanted = model(input_ids=ids, attention_mask=real, use_cache=False).logits[real.bool()].float()
             with context(found[0]):
-                told = model(**found[0], use_cache=False).logits[0].float()
+                told = model(**found[0], use_cache=False).logits[0, : len(wanted)].float()
         return bool((told - wanted).norm() < _NEAR * wanted.norm())
     except (TypeError, ValueError, RuntimeError, KeyError, AttributeError, IndexError):
         return False

@@ -142,9 +142,16 @@ def run(model: Any, inputs: dict[str, Any], laid: dict[str, Any] | None = None) 
     with ExitStack() as both:
         both.enter_context(line.context(called))
         if kept is not None and hidden_BLD is not None:
-            real = None if laid is None or "attention_mask" not in inputs else inputs["attention_mask"].bool()
-            both.enter_context(kept.trunk.handing_on(hidden_BLD if real is None else hidden_BLD[real].unsqueeze(0)))
+            both.enter_context(
+                kept.trunk.handing_on(hidden_BLD if laid is None else _in_line(hidden_BLD, inputs, laid))
+            )
         return model(**called, use_cache=False)
+
+
+def _in_line(hidden_BLD: Tensor, inputs: dict[str, Any], laid: dict[str, Any]) -> Tensor:
+    """States of a batch [B, L, D] as those of its line."""
+    real_BL = inputs["attention_mask"].bool()
+    return line.filled(hidden_BLD[real_BL].unsqueeze(0), laid["input_ids"].shape[1])
 
 
 def key(tokens_L: NDArray[np.int32]) -> bytes:

@@ -14,6 +14,8 @@ from torch import Tensor
 from . import native
 
 TOKENS_AT_ONCE = 256
+_GRAIN = 32
+"""Numbers of tokens are multiples of it, so that they recur: see `products.spare`."""
 
 
 class _Losses(torch.autograd.Function):
@@ -85,6 +87,12 @@ def losses(hidden_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None, tokens_N
         to = torch.get_autocast_dtype(kind)
         hidden_ND, weight_VD = hidden_ND.to(to), weight_VD.to(to)
         bias_V = None if bias_V is None else bias_V.to(to)
+    count = len(tokens_N)
+    if kind == "cpu" and hidden_ND.dtype == torch.bfloat16 and (spare := -count % _GRAIN):
+        hidden_ND, tokens_N = (
+            torch.nn.functional.pad(hidden_ND, (0, 0, 0, spare)),
+            torch.nn.functional.pad(tokens_N, (0, spare)),
+        )
     with torch.autocast(kind, enabled=False):
         found: Tensor = _Losses.apply(hidden_ND, weight_VD, bias_V, tokens_N)  # type: ignore[no-untyped-call]
-    return found
+    return found[:count]
