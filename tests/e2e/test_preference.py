@@ -91,7 +91,8 @@ def test_every_loss_trains(loss: str, base: Path, tmp_path: Path, cli: Cli) -> N
     assert done.code == 0, done.err
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text("utf-8").splitlines()]
     margins = [line["margin"] for line in lines if "learning_rate" in line]
-    assert margins[-1] > margins[0], "the chosen answers gain on the rejected ones"
+    # Of all batches behind the first update: one of four pairs tells little.
+    assert sum(margins[1:]) / 7 > margins[0], "the chosen answers gain on the rejected ones"
     assert (tmp_path / "run/reference-train.safetensors").exists() == (loss not in ("orpo", "simpo", "cpo"))
 
 

@@ -88,8 +88,8 @@ def test_memory_by_hand() -> None:
     assert made["bf16"].weights == 2600
     assert made["bf16"].trained == 70 * 16
     batch = 4 * 200
-    assert made["bf16"].activations == pytest.approx(batch * 10 * 2 * 34 + batch * 0.2 * 20 * 8)
-    assert made["fp32"].activations == pytest.approx(batch * 10 * 2 * 68 + batch * 0.2 * 20 * 8)
+    assert made["bf16"].activations == pytest.approx(batch * 10 * 2 * 46 + batch * 0.2 * 20 * 8)
+    assert made["fp32"].activations == pytest.approx(batch * 10 * 2 * 92 + batch * 0.2 * 20 * 8)
     less = {"batch_size": 4, "devices": {"activation_checkpointing": True}, "optimizer": "adamw8bit"}
     saving = forecast(spec(training=less, adapter={"type": "full"}), SIZE, TOKENS).memory["bf16"]
     assert saving.weights == 0, "those that are trained are counted there"

@@ -20,6 +20,7 @@ from tunesmith.adapters.lora import Lora
 from tunesmith.models import fast, line
 from tunesmith.models.head import labelled, labelled_packed
 from tunesmith.models.kernels import attention, gated, native, norm, rotary, token_losses
+from tunesmith.models.pooling import scored
 
 compiled = pytest.mark.skipif(native.library() is None, reason="no C compiler here")
 unit = pytest.mark.skipif(not native.has_matrix_unit(), reason="no matrix unit here")
@@ -274,6 +275,32 @@ def test_a_line_gives_the_losses_and_gradients_of_rows() -> None:
 
 
 @unit
+def test_a_model_with_a_head_of_its_own_reads_lines_too() -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    config = tiny.config("llama")
+    config.head_dim, config.num_labels = 32, 3
+    torch.manual_seed(0)
+    model: Any = AutoModelForSequenceClassification.from_config(config, attn_implementation="sdpa").bfloat16()
+    model.score.float()
+    fast.hasten(model)
+    ids, real, _ = batch()
+    last = torch.arange(3) * 21 + real.sum(1) - 1
+    rows: list[Tensor] = []
+    model.get_input_embeddings().register_forward_hook(lambda _, given, __: rows.append(given[0]))
+    found = []
+    for _ in range(2):
+        scores = scored(model, {"input_ids": ids, "attention_mask": real}, last[[2, 0, 1]])
+        scores.pow(2).sum().backward()
+        found.append((scores, torch.cat([p.grad.flatten().float() for p in model.parameters() if p.grad is not None])))
+        model.zero_grad()
+        line.forget(model)
+    assert [tuple(one.shape) for one in rows] == [(1, 48), (3, 21)]
+    assert apart(found[0][0], found[1][0]) < NEAR
+    assert apart(found[0][1], found[1][1]) < 2 * NEAR
+
+
+@unit
 def test_a_line_with_checkpointed_activations() -> None:
     model = model_of()
     wanted = learned(model, labelled(model, *batch()))
@@ -325,7 +352,7 @@ def test_a_model_that_looks_at_its_neighbours_otherwise_keeps_rows() -> None:
     first = model.model.layers[0].mlp
     plain = first.forward
     first.forward = lambda x: plain(x) + x.roll(1, dims=1)
-    line.note(model)
+    line.note(model, lambda asked: model(**asked, use_cache=False).logits)
     assert not getattr(model, line._BEARS)
 
 

@@ -20,12 +20,16 @@ from tunesmith.pipelines.read_recipe import read_recipe
 
 SOURCE = Path(tunesmith.__file__).parent
 LATER = (
-    "sklearn", "scipy.stats", "matplotlib", "pandas", "pyarrow", "nltk", "rouge_score", "sacrebleu", "peft", "datasets",
-    "sqlalchemy", "fastapi", "lm_eval", "bm25s", "jsonschema",
+    "sklearn", "scipy.stats", "scipy.optimize", "scipy.special", "matplotlib", "pandas", "pyarrow", "nltk",
+    "rouge_score", "sacrebleu", "peft", "datasets", "sqlalchemy", "fastapi", "lm_eval", "bm25s", "jsonschema",
 )  # fmt: skip
 TRAIN = """
 import sys
 from pathlib import Path
+
+from tunesmith.core.later import spare_scipy
+
+spare_scipy()
 
 import tunesmith.cli.main
 import tunesmith.cli.train

@@ -31,6 +31,10 @@ class AdapterBase(Spec):
         """Places of the base's context that the adapter takes for itself."""
         return 0
 
+    def reach(self, size: Size) -> float:
+        """The share of a base's layers that the backward pass goes through."""
+        return 1.0
+
     def told(self) -> str:
         """What it is, in the words of a report."""
         raise NotImplementedError

@@ -67,6 +67,10 @@ class LoraSpec(AdapterBase):
     double quantisation, 0.52 bytes a weight; needs `pip install 'tunesmith[quantize]'`) or in 8 (one scale a row), and
     so are they when the base is scored. null holds them as they are."""
 
+    def reach(self, size: Size) -> float:
+        """What lies before the last blocks learns nothing."""
+        return min(1.0, self.last / max(size.layers, 1)) if self.last else 1.0
+
     def scaling(self) -> float:
         """The factor on B A."""
         return float(self.alpha / (self.r**0.5 if self.rslora else self.r))

@@ -61,6 +61,10 @@ class LayersSpec(AdapterBase):
             raise ValueError("give either `last: N` or `names: [...]`")
         return self
 
+    def reach(self, size: Size) -> float:
+        """What lies before the last blocks learns nothing."""
+        return min(1.0, self.last / max(size.layers, 1)) if self.last else 1.0
+
     def told(self) -> str:
         """For a report."""
         if self.last is None:

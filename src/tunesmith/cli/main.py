@@ -13,6 +13,7 @@ import typer
 
 from .. import __version__
 from ..core.errors import MissingError, OutputError, TunesmithError
+from ..core.later import spare_scipy
 from . import audit, data, import_, jobs, keys, migrate
 from .console import State, err, show_error
 from .processes import leave
@@ -70,6 +71,7 @@ app.add_typer(migrate.app, name="migrate")
 def main() -> None:
     """Run the command line; the process ends with the documented exit code."""
     gc.set_threshold(_OBJECTS)
+    spare_scipy()
     arguments = _global_flags_first(sys.argv[1:])
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if "--debug" not in arguments:

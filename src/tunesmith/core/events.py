@@ -63,6 +63,8 @@ class StepDone:
     learning_rate: float
     tokens_per_s: float
     seconds_left: float
+    seconds: float = 0.0
+    """Of this step alone."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,12 @@ libraries: our own modules are imported plainly, so that the arrow of imports ca
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from importlib import import_module
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import Any
 
 
@@ -19,6 +24,28 @@ class _Later:
 
     def __getattr__(self, attribute: str) -> Any:
         return getattr(import_module(self._name), attribute)
+
+
+class _WithoutScipy(MetaPathFinder):
+    """Tells transformers' losses, when the first of them is looked for, that there is no scipy."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:  # fmt: skip
+        """None: others find the module."""
+        if name.startswith("transformers.loss."):
+            sys.meta_path.remove(self)
+            vars(sys.modules["transformers.utils"])["is_scipy_available"] = lambda: False
+        return None
+
+
+def spare_scipy() -> None:
+    """Let transformers load without scipy's optimisers, for a program of our own.
+
+    Every model loads all losses, and those of object detection load scipy, which takes up to a second. Not for a
+    process of somebody else's, who may have use for them.
+    """
+    sys.meta_path.insert(0, _WithoutScipy())
 
 
 def later(name: str) -> Any:

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_matrix
+
+from ..core.later import later
+
+sparse = later("scipy.sparse")
 
 _AT_ONCE = 256
 _EDGE = "\n"
@@ -51,8 +55,8 @@ def _pairs(texts: Sequence[str], known: dict[tuple[str, str, int], int]) -> list
     return found
 
 
-def _matrix(rows: Sequence[Sequence[int]], width: int) -> csr_matrix:
+def _matrix(rows: Sequence[Sequence[int]], width: int) -> Any:
     """One where a text has a pair, [texts, pairs]."""
     ends = np.cumsum([0, *map(len, rows)])
     columns = np.fromiter((column for row in rows for column in row), dtype=np.int64, count=int(ends[-1]))
-    return csr_matrix((np.ones(len(columns), dtype=np.int32), columns, ends), shape=(len(rows), width))
+    return sparse.csr_matrix((np.ones(len(columns), dtype=np.int32), columns, ends), shape=(len(rows), width))

@@ -30,7 +30,7 @@ class Family:
 
 @dataclass(frozen=True)
 class Branched:
-    """B families, padded on the right to L, a multiple of 8, and the M tokens that carry loss in the S sequences of all of them."""
+    """B families, padded on the right to L, a multiple of 8, and the M tokens that carry loss in their S sequences."""
 
     input_ids: NDArray[np.int64]
     """[B, L]."""

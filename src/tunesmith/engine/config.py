@@ -78,8 +78,9 @@ class DevicesSpec(Spec):
     strategy: Literal["ddp", "fsdp"] = "ddp"
     """With several processes: a whole model in each, gradients averaged once a step (DDP); or weights, gradients and
     optimizer state in shares (FSDP2)."""
-    activation_checkpointing: bool = False
-    """Compute activations again in the backward pass instead of keeping them: less memory, more time."""
+    activation_checkpointing: bool | Auto = "auto"
+    """Compute activations again in the backward pass instead of keeping them: less memory, more time; auto: where the
+    forecast of a run says that memory would not suffice otherwise."""
     trunk_cache: TrunkCacheSpec | None = TrunkCacheSpec()
     """Hidden states of the frozen lower layers, kept for later epochs and validations; null for none. For one process,
     and where a row is seen more than once."""

@@ -177,16 +177,19 @@ class Gradients:
 
 
 def tokens_at_once(model: Any) -> int:
-    """Padded tokens whose backward pass needs about `AT_ONCE` bytes, on a CPU, where a larger batch is no faster.
-
-    34 bytes a token, layer and hidden unit in 16 bits (Korthikanti et al. 2022, arXiv 2205.05198, equation 2); layers
-    below all that is trained keep nothing.
-    """
+    """Padded tokens that are computed at once on a CPU, where a larger batch is no faster; see `at_once`."""
     hidden: int = model.get_input_embeddings().weight.shape[-1]
     layers: int = getattr(model.config.get_text_config(), "num_hidden_layers", 1)
-    layers = max(1, layers - idle_layers(model))
-    width = 1 if next(model.parameters()).dtype.itemsize <= _HALF else 2
-    return max(1, AT_ONCE // (_BYTES * hidden * layers * width))
+    return at_once(hidden, max(1, layers - idle_layers(model)), next(model.parameters()).dtype.itemsize)
+
+
+def at_once(hidden: int, layers: int, width: int) -> int:
+    """Padded tokens whose backward pass needs about `AT_ONCE` bytes, with weights of `width` bytes.
+
+    34 bytes a token, layer and hidden unit in 16 bits (Korthikanti et al. 2022, arXiv 2205.05198, equation 2); layers
+    below all that is trained keep nothing, and are not counted.
+    """
+    return max(1, AT_ONCE // (_BYTES * hidden * layers * (1 if width <= _HALF else 2)))
 
 
 def _renumbered(step: Step) -> Step:

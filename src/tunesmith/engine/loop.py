@@ -8,6 +8,7 @@ ends in the same weights as an uninterrupted one, bit for bit on the same CPU.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -163,6 +164,21 @@ class Loop:
                     self._interrupt(code)
         return self._keep_best()
 
+    def first(self, count: int) -> list[Step]:
+        """The rows of so many steps."""
+        return [step for _, step in itertools.islice(self._steps.after(0), count)]
+
+    def tried(self, number: int, step: Step) -> float:
+        """Seconds that the gradients of a step over these rows take. They are thrown away, and what is drawn afterwards
+        is what would have been drawn without."""
+        before, began = rng_state(), time.perf_counter()
+        with distributed.peer_loss():
+            self._gradients.compute(number, step)
+        seconds = time.perf_counter() - began
+        self._gradients.clear()
+        set_rng_state(before)
+        return seconds
+
     @contextmanager
     def _noting_shortage(self) -> Iterator[None]:
         """A shortage inside the block that the others could not be told of is written down for who starts again."""
@@ -289,7 +305,7 @@ class Loop:
              "tokens": measured.tokens, "seconds": round(seconds, 4)} | measured.figures
         )  # fmt: skip
         left = p.seconds / p.step * (self.total_steps - p.step)
-        self.plan.sink(StepDone(p.step, self.total_steps, measured.loss, rate, speed, left))
+        self.plan.sink(StepDone(p.step, self.total_steps, measured.loss, rate, speed, left, seconds))
 
     def _validate(self) -> None:
         p, stopping = self.progress, self.plan.training.early_stopping

@@ -11,6 +11,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import torch
 
 _SHORTAGES = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDA error: out of memory")
@@ -18,6 +19,8 @@ _SHORTAGES = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDA error
 allocator."""
 _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 _GROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+_GROUP = Path("/sys/fs/cgroup")
+"""Tells a control group's limit and what it uses (cgroup version 2)."""
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 
@@ -48,6 +51,30 @@ def machine_bytes() -> int:
             limits.append(int(limit.read_text("ascii")))
     own, _ = resource.getrlimit(resource.RLIMIT_AS)
     return min(limits if own == resource.RLIM_INFINITY else [*limits, own])
+
+
+def held_mb() -> float:
+    """What this process holds now, in MiB: on the GPU where there is one, else in the machine's memory."""
+    held = torch.cuda.memory_allocated() if torch.cuda.is_available() else psutil.Process().memory_info().rss
+    return float(held) / 2**20
+
+
+def available_mb() -> float:
+    """What this process can still have, in MiB: on its GPU, else of the machine's memory within its control group."""
+    if torch.cuda.is_available():
+        return float(torch.cuda.mem_get_info()[0]) / 2**20
+    free = psutil.virtual_memory().available
+    with suppress(OSError, ValueError):  # "max" is no number: no limit
+        limit, used = (int((_GROUP / name).read_text("ascii")) for name in ("memory.max", "memory.current"))
+        told = (line.split() for line in (_GROUP / "memory.stat").read_text("ascii").splitlines())
+        # What the group's files fill is given back when it is needed.
+        free = min(free, limit - used + sum(int(one[1]) for one in told if one[0] in ("active_file", "inactive_file")))
+    return max(0.0, float(free) / 2**20)
+
+
+def gpu_peak_mb() -> int | None:
+    """The most that tensors took on the GPU so far, in MiB; None without one."""
+    return round(torch.cuda.max_memory_allocated() / 2**20) if torch.cuda.is_available() else None
 
 
 def free() -> None:

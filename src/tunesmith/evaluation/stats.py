@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, stdtrit
 
+from ..core.later import later
 from .metrics.over_rows import Scored, of_mean, ratio
 
+special = later("scipy.special")
 Array = NDArray[np.float64]
 _CHUNK = 200
 LEVEL = 0.05
@@ -113,8 +114,14 @@ def _times(pick: NDArray[np.int64], rows: int) -> Array:
     return np.bincount(flat.ravel(), minlength=pick.size).reshape(pick.shape).astype(np.float64)
 
 
+def _widened(rows: int, level: float) -> float:
+    """The share of the resamples that lies below the interval."""
+    t = special.stdtrit(rows - 1, level / 2)
+    return float(special.ndtr(t * np.sqrt(rows / (rows - 1))))
+
+
 def interval(value: float, samples: Array, rows: int, level: float = LEVEL) -> Interval:
     """A figure of so many rows with its interval, from the figure's resamples."""
-    tail = 100 * level / 2 if rows < 2 else 100 * float(ndtr(stdtrit(rows - 1, level / 2) * np.sqrt(rows / (rows - 1))))
+    tail = 100 * level / 2 if rows < 2 else 100 * _widened(rows, level)
     low, high = np.percentile(samples, [tail, 100 - tail])
     return Interval(value, float(low), float(high))

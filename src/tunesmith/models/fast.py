@@ -7,6 +7,7 @@ from typing import Any
 from . import line
 from .head import note_bare_head
 from .kernels import attention, gated, norm, rotary
+from .pooling import head_name, states
 
 
 def hasten(model: Any) -> None:
@@ -17,4 +18,4 @@ def hasten(model: Any) -> None:
     if next(model.parameters()).device.type == "cpu" and model.config._attn_implementation == "sdpa":
         model.set_attn_implementation(attention.NAME)
     note_bare_head(model)
-    line.note(model)
+    line.note(model, lambda asked: states(model, asked) if head_name(model) else model(**asked, use_cache=False).logits)

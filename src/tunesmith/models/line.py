@@ -8,6 +8,7 @@ a model bears that is seen by a trial: some look at neighbours elsewhere too, so
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -22,9 +23,10 @@ _NEAR = 0.03
 _WINDOWS = ("sliding_window", "attention_chunk_size")
 
 
-def note(model: Any) -> None:
-    """See whether a decoder says the same of two sequences in one line as of each in a row; noted on the model."""
-    setattr(model, _BEARS, _same(model))
+def note(model: Any, said: Callable[[dict[str, Any]], Tensor]) -> None:
+    """See whether a decoder says the same of two sequences in one line as of each in a row; noted on the model. `said`
+    gives numbers [B, L, ...] for what the model is called with."""
+    setattr(model, _BEARS, _same(model, said))
 
 
 def forget(model: Any) -> None:
@@ -80,7 +82,7 @@ def _within_windows(model: Any, longest: int) -> bool:
 
 
 @torch.no_grad()
-def _same(model: Any) -> bool:
+def _same(model: Any, said: Callable[[dict[str, Any]], Tensor]) -> bool:
     usual = (
         getattr(model.config, "_attn_implementation", None) == attention.NAME and not model.config.is_encoder_decoder
     )
@@ -98,9 +100,9 @@ def _same(model: Any) -> bool:
             found = laid(model, {"input_ids": ids, "attention_mask": real}, real.bool())
             if found is None:
                 return False
-            wanted = model(input_ids=ids, attention_mask=real, use_cache=False).logits[real.bool()].float()
+            wanted = said({"input_ids": ids, "attention_mask": real})[real.bool()].float()
             with context(found[0]):
-                told = model(**found[0], use_cache=False).logits[0, : len(wanted)].float()
+                told = said(found[0])[0, : len(wanted)].float()
         return bool((told - wanted).norm() < _NEAR * wanted.norm())
     except (TypeError, ValueError, RuntimeError, KeyError, AttributeError, IndexError):
         return False

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from . import line
 from .targets import is_encoder_decoder, start_id
 from .trunk import run
 
@@ -48,9 +49,20 @@ def pooled(model: Any, inputs: Inputs, last_S: Tensor) -> Tensor:
     return _of_last(model, inputs, last_S, lambda hidden_SD: hidden_SD)
 
 
+def states(model: Any, inputs: Inputs) -> Tensor:
+    """The same of every token [B, L, width], of a decoder."""
+    ids_BL = inputs["input_ids"]
+    every_S = torch.arange(ids_BL.numel(), device=ids_BL.device)
+    return pooled(model, inputs, every_S).view(*ids_BL.shape, -1)
+
+
 def _of_last(model: Any, inputs: Inputs, last_S: Tensor, then: Callable[[Tensor], Tensor]) -> Tensor:
     if is_encoder_decoder(model):
         return then(_read_twice(model, inputs).flatten(0, 1)[last_S])
+    real_BL = inputs.get("attention_mask")
+    laid = None if real_BL is None else line.laid(model, inputs, real_BL.bool())
+    if laid and real_BL is not None:
+        last_S = real_BL.flatten().cumsum(0)[last_S] - 1
     found: list[Tensor] = []
 
     def take(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -63,7 +75,7 @@ def _of_last(model: Any, inputs: Inputs, last_S: Tensor, then: Callable[[Tensor]
     hook = model.get_submodule(head_name(model)).register_forward_pre_hook(take)
     try:
         with _some_padding(model):
-            run(model, inputs)
+            run(model, inputs, laid[0] if laid else None)
     finally:
         hook.remove()
     return found[0]

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
 
+from ..core.later import later
 from ..core.messages import Example, Message
 from ..data.template import TemplateError, learning_last
 from ..data.tokenize import encode
@@ -23,6 +23,7 @@ from ..evaluation.metrics.label_f1 import Accuracy, LabelF1
 from .bench import Bench
 from .prepare import Prepared
 
+special = later("scipy.special")
 Array = NDArray[np.float64]
 MOST_LABELS, MOST_SCORED = 100, 4000
 """Labels, and pairs of row and label, that are asked for: the first rows where there are more."""
@@ -47,7 +48,7 @@ def certainty(bench: Bench, prepared: Prepared, texts: Sequence[str]) -> Certain
         return Certainty(said)
     asked = rows[: max(1, MOST_SCORED // len(names))]
     nats = _nats(bench, [_answered(row, name) for row in asked for name in names])
-    return Certainty(said, softmax(-nats.reshape(len(asked), len(names)), axis=1), names)
+    return Certainty(said, special.softmax(-nats.reshape(len(asked), len(names)), axis=1), names)
 
 
 def _answered(row: Example, text: str) -> Example:

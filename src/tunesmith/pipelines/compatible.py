@@ -61,7 +61,7 @@ def _stored_quantised(spec: RunSpec, base: Base) -> None:
 
 def _adapter_and_devices(spec: RunSpec) -> None:
     adapter, devices = spec.adapter, spec.training.devices
-    if devices.activation_checkpointing and adapter.cannot_checkpoint:
+    if devices.activation_checkpointing is True and adapter.cannot_checkpoint:
         raise ContentError(
             f"adapter: {{type: {adapter.type}}} does not go with activation checkpointing",
             where="training.devices.activation_checkpointing", why=adapter.cannot_checkpoint,

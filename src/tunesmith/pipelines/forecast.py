@@ -6,12 +6,14 @@ much again for the gradients of what the layers were given, and where the weight
 head is passed by the tokens with loss alone.
 
 Memory: the weights; 8 bytes for each trained one and its gradient, and its optimizer's state; what the backward pass
-needs of one micro-batch: 34 bytes * tokens * hidden * layers in 16 bits (Korthikanti et al. 2022, arXiv 2205.05198,
-equation 2, without the attention's matrix, which the attention used here does not keep), twice that in 32 bits; and
-logits with their gradients. The program itself comes on top: on a CPU its libraries take 0.5 GB, the audit and what the
-allocator keeps as much again (20 steps of the bundled base peaked at 1.25 GB where this says 0.1).
+needs of what is computed at once, a micro-batch on a GPU and a piece of it on a CPU (`engine.gradients`): 34 bytes *
+tokens * hidden * layers in 16 bits (Korthikanti et al. 2022, arXiv 2205.05198, equation 2, without the attention's
+matrix, which the attention used here does not keep) and what the allocator keeps beside them, twice that in 32 bits;
+and the logits of as many tokens as the head is given at once, with their gradients. The program itself comes on top:
+its libraries and the audit take some 0.5 GB.
 
-Time: the operations over a range of usual rates. Nothing is measured here.
+Time: the operations over a range of usual rates. Nothing is measured here; a run's own forecast, which measures, is in
+`pipelines.foresee`.
 """
 
 from __future__ import annotations
@@ -22,7 +24,10 @@ from typing import Any
 
 from ..adapters.config import AdapterSpec
 from ..data.audit import Audit, TokenFacts
+from ..engine.gradients import at_once
 from ..engine.steps import DEFAULT_BATCH_SIZE
+from ..models.kernels.token_losses import TOKENS_AT_ONCE
+from ..models.load import device
 from ..models.refs import Base
 from ..models.size import Size
 from .recipe import RunSpec
@@ -31,10 +36,13 @@ CORE_RATE = (10e9, 50e9)
 """Operations a second of one core in a training, from slow to fast; the demo's two cores come to some 70e9 together."""
 GPU_RATE = (50e12, 300e12)
 """Of one GPU made for it, since 2020, in 16 bits."""
+WIDTHS = {"bf16": 2, "fp32": 4}
+"""Bytes of a number."""
 _STATE_BYTES = {"adamw": 8.0, "adamw8bit": 2.0, "adafactor": 0.1, "muon": 4.0}
 """Optimizer state for each trained weight."""
-_ACTIVATION_BYTES, _KEPT_BYTES = 34, 2
-"""Of one token, layer and hidden unit in 16 bits: all that backward needs; what checkpointing keeps."""
+_ACTIVATION_BYTES, _KEPT_BYTES = 46, 2
+"""Of one token, layer and hidden unit in 16 bits: all that backward needs, a third more than is counted above, which is
+what the allocator keeps; what checkpointing keeps."""
 
 
 @dataclass(frozen=True)
@@ -104,9 +112,11 @@ def forecast(
     seen = (tokens.tokens if epoch is None else epoch) * passes
     if spec.training.max_steps:
         seen = min(seen, spec.training.max_steps * spec.training.gradient_accumulation * _batch(spec, mean))
+    # Rows are padded: most batches hold a long one.
+    batch, labelled = _batch(spec, tokens.length_p95), tokens.labelled_tokens / max(tokens.tokens, 1)
     return Forecast(
         size.parameters, trained, round(seen), seen * _operations(spec.adapter, size, tokens, trained, mean),
-        {name: _memory(spec, size, tokens, trained, width) for name, width in (("bf16", 2), ("fp32", 4))},
+        {name: memory_of(spec, size, name, _piece(spec, size, name, batch, tokens), labelled) for name in WIDTHS},
         _cores(),
     )  # fmt: skip
 
@@ -132,17 +142,37 @@ def _batch(spec: RunSpec, length: float) -> float:
     return training.batch_tokens or (training.batch_size or DEFAULT_BATCH_SIZE) * length
 
 
-def _memory(spec: RunSpec, size: Size, tokens: TokenFacts, trained: int, width: int) -> Memory:
-    """With weights of `width` bytes; those that are trained have 4. Rows are padded: most batches hold a long one."""
-    batch = _batch(spec, tokens.length_p95)
-    kept = _KEPT_BYTES if spec.training.devices.activation_checkpointing else _ACTIVATION_BYTES
-    activations = batch * size.hidden * size.layers * kept * width / 2
-    labelled = batch * tokens.labelled_tokens / max(tokens.tokens, 1)
-    state = _STATE_BYTES[spec.training.optimizer.type] + (4 if spec.training.ema else 0)
+def _piece(spec: RunSpec, size: Size, number_type: str, batch: float, tokens: TokenFacts) -> float:
+    """Tokens of a micro-batch that are computed at once on this machine."""
+    if device().type != "cpu":
+        return batch
+    width = 4 if spec.adapter.trains_base else WIDTHS[number_type]
+    layers = max(1, round(size.layers * spec.adapter.reach(size)))
+    return min(batch, max(at_once(size.hidden, layers, width), tokens.length_max))
+
+
+def memory_of(spec: RunSpec, size: Size, number_type: str, tokens: float, labelled: float) -> Memory:
+    """With so many padded `tokens` computed at once, of which the share `labelled` carries loss. Weights are of the
+    number type; those that are trained have 4 bytes."""
+    width, adapter, trained = WIDTHS[number_type], spec.adapter, trained_parameters(spec.adapter, size)
+    layers = size.layers * adapter.reach(size)
+    again = spec.training.devices.activation_checkpointing is True
+    kept = layers * _KEPT_BYTES + _ACTIVATION_BYTES if again else layers * _ACTIVATION_BYTES
+    activations = tokens * size.hidden * kept * width / 2
+    whole = any(getattr(spec.method, name, None) for name in ("label_smoothing", "token_accuracy"))
+    said = tokens * labelled if whole else min(tokens * labelled, TOKENS_AT_ONCE)
+    # Under mixed precision the weights are cast, and the casts of a pass are kept until it is over.
+    cast = 2 * size.parameters if adapter.trains_base and number_type == "bf16" else 0
     return Memory(
-        _held(spec, size, width, trained), round(trained * (8 + state)),
-        round(activations + labelled * size.vocabulary * 8),
+        _held(spec, size, width, trained), trained * 8 + state_bytes(spec, size),
+        round(activations + said * size.vocabulary * 8 + cast),
     )  # fmt: skip
+
+
+def state_bytes(spec: RunSpec, size: Size) -> int:
+    """Of the optimizer, and of the mean of the weights."""
+    each = _STATE_BYTES[spec.training.optimizer.type] + (4 if spec.training.ema else 0)
+    return round(trained_parameters(spec.adapter, size) * each)
 
 
 def _held(spec: RunSpec, size: Size, width: int, trained: int) -> int:

@@ -7,20 +7,22 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from ..core import clock, files, ids
 from ..core.errors import ConflictError, ContentError, InterruptedRunError, OutputError, TunesmithError
-from ..core.events import Phase, PhaseEnded, PhaseStarted, Sink, silent
+from ..core.events import Note, Phase, PhaseEnded, PhaseStarted, Sink, silent
 from ..data.config import SourceSpec
 from ..engine import distributed, guards, precision
 from ..evaluation.config import GateSpec
 from ..evaluation.gate import Verdict
 from . import bench as benches
-from . import judged, known_answers, machine, report_facts, trained_rows
+from . import foresee, judged, known_answers, machine, report_facts, trained_rows
 from .bench import Bench
 from .forecast import audited
+from .foretell import Foreteller
 from .known_answers import KnownAnswers
 from .prepare import Prepared, prepare
 from .recipe import RunSpec
@@ -66,8 +68,23 @@ class Journey:
         training = spec.training.model_copy(update={"precision": number_type})
         self.prepared = Prepared(**vars(prepared) | {"spec": spec.model_copy(update={"training": training})})
         # Before anything is written: what a forecast is refused for (layers that the base lacks) is the recipe's fault.
+        if trains:
+            self._foresee()
         self._audit = audited(self.prepared.spec, self.prepared.base, self.prepared.audit)
         return self.prepared
+
+    def _foresee(self) -> None:
+        """What the training will take, told before its first step; where the recipe leaves it open, with activations
+        computed again where memory would not suffice, or as the run was begun that goes on."""
+        file, began = self._out / "run.json", None
+        if self._resume and file.is_file():
+            began = RunDir(self._out).read_json("run.json").get("forecast", {})
+        self._foreseen = self._world.from_main(lambda: foresee.foresee(self.prepared, began, self._world.size))
+        spec = foresee.settled(self.prepared.spec, on=self._foreseen.checkpointing)
+        self.prepared = replace(self.prepared, spec=spec)
+        self._goes_on, self._forecast = began is not None, began or self._foreseen.as_json()
+        if self._foreseen.remark:
+            self._sink(Note(self._foreseen.remark, "warning"))
 
     def _day(self) -> str:
         """What templates show as the date: the day of the run that goes on, else this one, in every process."""
@@ -123,6 +140,7 @@ class Journey:
             versions=machine.versions(),
             machine=machine.machine(),
             processes=self._world.size,
+            forecast=self._forecast,
         )
 
     def load(self) -> Bench:
@@ -154,9 +172,11 @@ class Journey:
     def train(self) -> None:
         """Train, or continue; the run's status tells how it ended."""
         with self._phase("train"):
+            told = Foreteller(self._foreseen, self._sink, lambda found: self.run.update(forecast=found))
             _, self.bench = train(
-                self.prepared, self.bench, self.run, resume=self._resume, sink=self._sink, world=self._world
-            )
+                self.prepared, self.bench, self.run, resume=self._resume, sink=told, world=self._world,
+                before=None if self._goes_on else told.before,
+            )  # fmt: skip
         self._world.only_main(self._describe)
 
     def _describe(self) -> None:

@@ -25,12 +25,13 @@ from .rundir import RunDir
 
 
 def train(
-    prepared: Prepared, bench: Bench, run: RunDir, *, resume: bool, sink: Sink, world: World = ALONE
-) -> tuple[Outcome, Bench]:
+    prepared: Prepared, bench: Bench, run: RunDir, *, resume: bool, sink: Sink, world: World = ALONE,
+    before: Callable[[Loop], None] | None = None,
+) -> tuple[Outcome, Bench]:  # fmt: skip
     """Train to the end and write `adapter/` or `model/`. InterruptedRunError after a signal, with a checkpoint.
 
-    The bench that comes back holds the trained model: another one where FSDP had shared out the first, and then in
-    rank 0 only.
+    `before` is called with the loop before its first step. The bench that comes back holds the trained model: another
+    one where FSDP had shared out the first, and then in rank 0 only.
     """
     spec = prepared.spec
     order = curriculum(prepared, bench, run, world=world, sink=sink)
@@ -70,6 +71,8 @@ def train(
     loop = Loop(plan)
     if world.main:
         run.update(planned_steps=loop.total_steps)  # who watches the folder knows how far it is
+    if before:
+        before(loop)
     outcome = loop.run(resume=resume)
     bench = _gathered(prepared, bench, world)
     if world.main:
@@ -103,7 +106,7 @@ def identity(prepared: Prepared) -> dict[str, str]:
 def _arrange(prepared: Prepared, bench: Bench, world: World) -> None:
     """Lay the model out as the recipe's `devices` say."""
     devices = prepared.spec.training.devices
-    if devices.activation_checkpointing:
+    if devices.activation_checkpointing is True:
         # transformers renamed it within 5; the older name still warns.
         new = hasattr(bench.model, "activation_checkpointing_enable")
         name = "activation_checkpointing" if new else "gradient_checkpointing"
@@ -179,4 +182,5 @@ def _facts(outcome: Outcome) -> dict[str, object]:
         "trunk_seconds": round(progress.trunk_seconds, 2),
         "tokens_per_s": round(progress.tokens / seconds, 1) if seconds else 0.0,
         "peak_memory_mb": memory.peak_mb(),
+        "peak_gpu_memory_mb": memory.gpu_peak_mb(),
     }
