@@ -59,10 +59,10 @@ def states(model: Any, inputs: Inputs) -> Tensor:
 def _of_last(model: Any, inputs: Inputs, last_S: Tensor, then: Callable[[Tensor], Tensor]) -> Tensor:
     if is_encoder_decoder(model):
         return then(_read_twice(model, inputs).flatten(0, 1)[last_S])
-    real_BL = inputs.get("attention_mask")
-    laid = None if real_BL is None else line.laid(model, inputs, real_BL.bool())
-    if laid and real_BL is not None:
-        last_S = real_BL.flatten().cumsum(0)[last_S] - 1
+    real_BL, laid = inputs.get("attention_mask"), None
+    if isinstance(real_BL, Tensor):  # by kinds of layers it is several, for rows that share beginnings
+        laid = line.laid(model, inputs, real_BL)
+        last_S = real_BL.flatten().cumsum(0)[last_S] - 1 if laid else last_S
     found: list[Tensor] = []
 
     def take(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
