@@ -33,7 +33,7 @@ ROOM = 0.9
 
 @dataclass(frozen=True)
 class Foreseen:
-    """The forecast of one run. Seconds are None where nothing tells them before the first steps: a teacher's."""
+    """The forecast of one run."""
 
     step_seconds: tuple[float, ...]
     """Of the first steps, `LOOKED_AT` at most."""
@@ -52,7 +52,7 @@ class Foreseen:
     remark: str = ""
     """Why it is as it is, where that was decided here."""
     known: bool = True
-    """Whether the time can be told."""
+    """Whether the time can be told before the first steps: not with a teacher."""
     tried: bool = False
     """Whether parts of its steps were computed to see."""
 
@@ -88,6 +88,7 @@ class Foreseen:
             "validation_seconds": round(self.validation_seconds, 2) if self.known else None,
             "peak_memory_mb": self.peak_memory_mb,
             "activation_checkpointing": self.checkpointing,
+            "tried": self.tried,
         }
 
 

@@ -23,13 +23,12 @@ from ..methods.base import Scene
 from ..models.load import device
 from . import bench as benches
 from . import forecast
+from .foresee import LOOKED_AT
 from .prepare import Prepared, prepare
 from .recipe import RunSpec
 from .trial import with_numbers
 
 STEPS = 8
-LOOKED_AT = 4096
-"""Steps of the plan among which those to be computed are chosen."""
 
 
 @dataclass(frozen=True)
