@@ -88,6 +88,32 @@ def test_a_library_is_loaded_when_something_of_it_is_asked_for() -> None:
         assert later("no_such_library").anything
 
 
+def test_what_libraries_make_is_not_searched_for_garbage() -> None:
+    code = """
+import gc
+from tunesmith.core.later import spare_searches
+
+searched = []
+spare_searches()
+gc.callbacks.append(lambda phase, info: searched.append(phase))
+libraries = [[] for _ in range(400_000)]
+print(len(searched), gc.get_freeze_count())
+rows = [[] for _ in range(120_000)]
+print(len(searched), gc.get_freeze_count() > 400_000)
+cycles = []
+for _ in range(120_000):
+    cycle = []
+    cycle.append(cycle)
+    cycles.append(cycle)
+before = len(gc.get_objects())
+del cycles, cycle
+rows = [[] for _ in range(120_000)]
+print(len(searched) >= 4, len(gc.get_objects()) < before + 60_000)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["0 0", "2 True", "True True"]
+
+
 def test_only_other_peoples_libraries_wait() -> None:
     """Our own modules are imported plainly: the arrow is read off the files."""
     named = {

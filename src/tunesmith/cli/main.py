@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import os
 import sys
 from importlib import import_module
@@ -13,7 +12,7 @@ import typer
 
 from .. import __version__
 from ..core.errors import MissingError, OutputError, TunesmithError
-from ..core.later import spare_scipy
+from ..core.later import spare_scipy, spare_searches
 from . import audit, data, import_, jobs, keys, migrate
 from .console import State, err, show_error
 from .processes import leave
@@ -26,10 +25,6 @@ _COMMANDS = (
     "demo", "init", "check", "run", "train", "evaluate", "compare", "pilot", "runs", "report", "chat", "rate",
     "generate", "index", "export", "methods", "advise", "bench", "doctor", "serve", "worker",
 )  # fmt: skip
-
-_OBJECTS = 100_000
-"""Made between two searches for garbage: by the usual 700, a third of the time that libraries take to load is
-searching."""
 
 app = typer.Typer(
     name="tunesmith", no_args_is_help=True, add_completion=True, epilog=_EPILOG, pretty_exceptions_enable=False,
@@ -70,7 +65,7 @@ app.add_typer(migrate.app, name="migrate")
 
 def main() -> None:
     """Run the command line; the process ends with the documented exit code."""
-    gc.set_threshold(_OBJECTS)
+    spare_searches()
     spare_scipy()
     arguments = _global_flags_first(sys.argv[1:])
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -17,7 +17,7 @@ from .foresee import LOOKED_AT, Foreseen, padded, time_told
 
 WORTH = 30.0
 """Seconds of a whole training from which on parts of it are tried."""
-TRIED, TRIED_SECONDS = 12, 1.0
+TRIED, TRIED_SECONDS = 12, 0.5
 """So many pieces are timed at most, and no further one after so many seconds."""
 GROWS = 1.15
 """By so much a process on a CPU grows from its trial to its end: programs for shapes that come later, validations, gaps
