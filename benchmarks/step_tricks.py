@@ -88,18 +88,18 @@ def ways(model: Any) -> dict[str, Callable[[], Any]]:
             model.set_attn_implementation(attention.NAME)
 
     @contextmanager
-    def no_unit() -> Iterator[None]:
-        with rows(), patch.object(native, "has_matrix_unit", return_value=False):
+    def no_blocks() -> Iterator[None]:
+        with rows(), patch.object(native, "attention_by", return_value=0):
             yield
 
     @contextmanager
     def no_c() -> Iterator[None]:
-        with no_unit(), patch.object(native, "library", return_value=None):
+        with no_blocks(), patch.object(native, "library", return_value=None):
             yield
 
     return {
         "batches as lines": rows,
-        "attention by the matrix unit, and lines": no_unit,
+        "attention in C, and lines": no_blocks,
         "all that is in C, and lines": no_c,
         "attention, and lines": plain_attention,
         "norms": plain_norms,

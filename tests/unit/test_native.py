@@ -23,7 +23,8 @@ from tunesmith.models.kernels import attention, gated, native, norm, rotary, tok
 from tunesmith.models.pooling import scored
 
 compiled = pytest.mark.skipif(native.library() is None, reason="no C compiler here")
-unit = pytest.mark.skipif(not native.has_matrix_unit(), reason="no matrix unit here")
+MEANS = {"unit": native.UNIT, "vectors": native.VECTORS}
+in_blocks = pytest.mark.skipif(not native.attention_by(), reason="no means for blocks of products here")
 NEAR = 1e-2
 
 
@@ -95,13 +96,24 @@ def test_token_losses_and_their_gradient() -> None:
     assert apart(rise, torch.autograd.grad(wanted.sum(), wide)[0]) < NEAR
 
 
+@pytest.fixture(params=MEANS)
+def means(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What blocks of products are made by; the best there is once more afterwards."""
+    found, best = native.library(), native.attention_by()
+    if found is None or MEANS[request.param] > best:
+        pytest.skip("no such means here")
+    assert found.attention_by(MEANS[request.param]) == MEANS[request.param]
+    yield
+    found.attention_by(best)
+
+
 SHAPES = [(3, 6, 2, 64, 32), (3, 6, 2, 83, 64), (1, 4, 4, 32, 128), (2, 8, 1, 300, 96), (1, 3, 3, 17, 256)]
 
 
-@unit
+@pytest.mark.usefixtures("means")
 @pytest.mark.parametrize("masked", ["causal", "true and false", "added"])
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "x".join(map(str, shape)))
-def test_attention_by_the_matrix_unit(shape: tuple[int, ...], masked: str) -> None:
+def test_attention_in_blocks(shape: tuple[int, ...], masked: str) -> None:
     batch, heads, shared, length, width = shape
     query = drawn(batch, length, heads, width, seed=1).transpose(1, 2).requires_grad_()
     key = drawn(batch, shared, length, width, seed=2).requires_grad_()
@@ -120,7 +132,7 @@ def test_attention_by_the_matrix_unit(shape: tuple[int, ...], masked: str) -> No
     assert max(apart(*pair) for pair in pairs) < NEAR
 
 
-@unit
+@pytest.mark.usefixtures("means")
 def test_sequences_of_a_line_see_themselves_alone() -> None:
     lengths = (5, 33, 1, 64)
     given = [drawn(1, sum(lengths), n, 32, seed=n).transpose(1, 2).requires_grad_() for n in (4, 2)]
@@ -140,7 +152,7 @@ def test_sequences_of_a_line_see_themselves_alone() -> None:
         at += length
 
 
-@unit
+@in_blocks
 def test_results_do_not_depend_on_the_number_of_threads() -> None:
     found = []
     for threads in (1, 2):
@@ -167,7 +179,7 @@ def test_what_is_no_number_stays_none() -> None:
     assert losses.isnan().tolist() == [False, True, False]
     assert rise is not None
     assert rise[1].isnan().any()
-    if native.has_matrix_unit():
+    if native.attention_by():
         query = x.detach()[None].requires_grad_()
         # What nobody sees is multiplied by 0, so a block of queries has it everywhere: it is not lost.
         assert attention.heard(query, query, query, None, 0.2).isnan().any(-1).tolist()[0][1][1:] == [True, True]
@@ -180,10 +192,10 @@ def test_what_is_no_number_stays_none() -> None:
 def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     """A cache folder of its own, and nothing remembered."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    for one in (native.library, native.has_matrix_unit):
+    for one in (native.library, native.attention_by):
         one.cache_clear()
     yield tmp_path
-    for one in (native.library, native.has_matrix_unit):
+    for one in (native.library, native.attention_by):
         one.cache_clear()
 
 
@@ -214,7 +226,7 @@ def test_without_it_torch_computes_the_same(fresh: Path, way: str, monkeypatch: 
         if way == "a compiler that fails":
             compiler(fresh, f": > {fresh}/asked; exit 1")
     assert native.library() is None
-    assert not native.has_matrix_unit()
+    assert not native.attention_by()
     assert not native.usable(drawn(1))
     assert (fresh / "asked").exists() == (way == "a compiler that fails")
     assert not list(fresh.glob("cache/tunesmith/kernels/*"))
@@ -229,7 +241,7 @@ def test_without_it_torch_computes_the_same(fresh: Path, way: str, monkeypatch: 
 
 
 def model_of(kind: str = "llama", **changed: Any) -> Any:
-    """A tiny model whose heads the matrix unit takes."""
+    """A tiny model whose heads are computed in blocks."""
     from transformers import AutoModelForCausalLM
 
     config = tiny.config(kind)
@@ -258,7 +270,7 @@ def learned(model: Any, said: Any) -> Tensor:
     return found
 
 
-@unit
+@in_blocks
 def test_a_line_gives_the_losses_and_gradients_of_rows() -> None:
     model = model_of()
     ids, real, weight = batch()
@@ -274,7 +286,7 @@ def test_a_line_gives_the_losses_and_gradients_of_rows() -> None:
     assert apart(ours, learned(model, plain)) < 2 * NEAR
 
 
-@unit
+@in_blocks
 def test_a_model_with_a_head_of_its_own_reads_lines_too() -> None:
     from transformers import AutoModelForSequenceClassification
 
@@ -300,7 +312,7 @@ def test_a_model_with_a_head_of_its_own_reads_lines_too() -> None:
     assert apart(found[0][1], found[1][1]) < 2 * NEAR
 
 
-@unit
+@in_blocks
 def test_a_line_with_checkpointed_activations() -> None:
     model = model_of()
     wanted = learned(model, labelled(model, *batch()))
@@ -311,7 +323,7 @@ def test_a_line_with_checkpointed_activations() -> None:
     assert torch.equal(learned(model, labelled(model, *batch())), wanted)
 
 
-@unit
+@in_blocks
 def test_packed_rows_are_lines_too() -> None:
     model = model_of()
     ids, real, weight = batch()
@@ -327,7 +339,7 @@ def test_packed_rows_are_lines_too() -> None:
     assert apart(found.losses(), labelled(model, ids, real, weight).losses()) < NEAR
 
 
-@unit
+@in_blocks
 @pytest.mark.parametrize("autocast", [False, True])
 def test_float32_weights_need_autocast(autocast: bool) -> None:
     model = model_of().float()
@@ -337,7 +349,7 @@ def test_float32_weights_need_autocast(autocast: bool) -> None:
     assert (found is not None) == autocast
 
 
-@unit
+@in_blocks
 def test_a_window_shorter_than_a_sequence_keeps_rows() -> None:
     model = model_of(sliding_window=16)
     ids, real, weight = batch()
@@ -345,7 +357,7 @@ def test_a_window_shorter_than_a_sequence_keeps_rows() -> None:
     assert line.laid(model, {"input_ids": ids[1:, :15], "attention_mask": real[1:, :15]}, weight[1:, :15] > 0)
 
 
-@unit
+@in_blocks
 def test_a_model_that_looks_at_its_neighbours_otherwise_keeps_rows() -> None:
     model = model_of()
     assert getattr(model, line._BEARS)
@@ -356,7 +368,7 @@ def test_a_model_that_looks_at_its_neighbours_otherwise_keeps_rows() -> None:
     assert not getattr(model, line._BEARS)
 
 
-@unit
+@in_blocks
 @pytest.mark.parametrize("spec", [PromptSpec(tokens=3), PrefixSpec(tokens=3)], ids=["prompt", "prefix"])
 def test_virtual_tokens_keep_rows(spec: Any) -> None:
     model = model_of()
@@ -366,7 +378,7 @@ def test_virtual_tokens_keep_rows(spec: Any) -> None:
     )
 
 
-@unit
+@in_blocks
 def test_low_rank_layers_learn_the_same_in_a_line() -> None:
     model = model_of()
     adapter = Lora(LoraSpec(r=4, alpha=8))

@@ -1,7 +1,7 @@
 """A batch as one line: its sequences behind each other without padding, each attending to itself alone.
 
 All that a decoder does beside attention it does for each token by itself, so padding costs as much as text. Where
-attention knows the lengths (`kernels.attention`, on a CPU with a matrix unit), the batch is laid into one row. Whether
+attention knows the lengths (`kernels.attention`, on a CPU with products in bf16), the batch is laid into one row. Whether
 a model bears that is seen by a trial: some look at neighbours elsewhere too, some pass no such argument on.
 """
 
@@ -86,7 +86,7 @@ def _same(model: Any, said: Callable[[dict[str, Any]], Tensor]) -> bool:
     usual = (
         getattr(model.config, "_attn_implementation", None) == attention.NAME and not model.config.is_encoder_decoder
     )
-    if not usual or not native.has_matrix_unit():
+    if not usual or not native.attention_by():
         return False
     size = model.get_input_embeddings().num_embeddings
     ids = torch.arange(14, device=model.get_input_embeddings().weight.device).remainder(size).view(2, 7).flip(0)

@@ -61,8 +61,9 @@ def _kernels() -> Check:
     if native.library() is None:
         why = "none: a training step is computed by torch alone"
         return Check("kernels", "missing", why, "for faster steps, install a C compiler (apt install gcc)")
-    by = "attention by the matrix unit" if native.has_matrix_unit() else "attention by torch: no matrix unit"
-    return Check("kernels", "ok", f"compiled for this processor; {by}")
+    means = {native.UNIT: "the matrix unit (AMX)", native.VECTORS: "vectors (AVX-512)"}
+    by = means.get(native.attention_by(), "torch: no products in bf16")
+    return Check("kernels", "ok", f"compiled for this processor; attention by {by}")
 
 
 def _memory() -> Check:

@@ -1,25 +1,20 @@
-/* Attention by the matrix unit (AMX) of a processor that has one: what FlashAttention computes (Dao et al. 2022, arXiv
- * 2205.14135, algorithm 4), scores in float and never written to memory as a whole.
+/* Attention in blocks of products (`blocks.h`): what FlashAttention computes (Dao et al. 2022, arXiv 2205.14135,
+ * algorithm 4), scores in float and never written to memory as a whole.
  *
- * Queries are taken 32 at a time with all keys that they see. A tile is 16 rows of 64 bytes. The right factor of a
- * product has pairs of its rows in one line, which is called "paired" below; pairs of columns of what is transposed. */
+ * Queries are taken 32 at a time with all keys that they see. Right factors are paired by rows, or by columns of what is
+ * transposed. */
 
-#include <stdint.h>
-
-#ifndef __AMX_BF16__
-int has_attention(void) { return 0; }
+#if !defined(__AVX512BF16__) || !defined(__AVX512BW__)
+int attention_by(int wanted) { return 0 * wanted; }
 #else
 
-#include <immintrin.h>
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
+#include "blocks.h"
 #include "numbers.h"
 
-enum { TILE = 16, QUERIES = 32, PAIR = 2, MANY = 256 };
+enum { MANY = 256 };
 
 /* A sequence of `real` tokens, worked on as one of `length`, a multiple of 32, with nothing in the rest. */
 typedef struct {
@@ -27,52 +22,12 @@ typedef struct {
     float scale;
 } shape;
 
-/* Linux gives a process the unit's registers when it asks (ARCH_REQ_XCOMP_PERM for XTILEDATA). */
-int has_attention(void) { return syscall(SYS_arch_prctl, 0x1023, 18) == 0; }
-
-static void begin_tiles(void) {
-    struct {
-        uint8_t palette, start, none[14];
-        uint16_t bytes[16];
-        uint8_t rows[16];
-    } all = {.palette = 1};
-    for (int i = 0; i < 8; i++) all.bytes[i] = 64, all.rows[i] = TILE;
-    _tile_loadconfig(&all);
-}
-
-/* out [32, 32] = left [32, depth] right [depth, 32], float; `right` is paired, steps are in bytes; with `onto`, what
- * out holds is added to. */
-static inline void block(const void *left, int64_t left_step, int64_t left_next, const void *right, int64_t right_step,
-                         int64_t right_next, int64_t depth, float *out, int64_t out_step, int onto) {
-    const char *a = left, *b = right;
-    char *c = (char *)out;
-    if (onto) {
-        _tile_loadd(0, c, out_step);
-        _tile_loadd(1, c + 64, out_step);
-        _tile_loadd(2, c + TILE * out_step, out_step);
-        _tile_loadd(3, c + TILE * out_step + 64, out_step);
-    } else {
-        _tile_zero(0);
-        _tile_zero(1);
-        _tile_zero(2);
-        _tile_zero(3);
-    }
-    for (int64_t at = 0; at < depth; at += 2 * TILE) {
-        _tile_loadd(4, a, left_step);
-        _tile_loadd(5, a + TILE * left_step, left_step);
-        _tile_loadd(6, b, right_step);
-        _tile_loadd(7, b + 64, right_step);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_dpbf16ps(1, 4, 7);
-        _tile_dpbf16ps(2, 5, 6);
-        _tile_dpbf16ps(3, 5, 7);
-        a += left_next;
-        b += right_next;
-    }
-    _tile_stored(0, c, out_step);
-    _tile_stored(1, c + 64, out_step);
-    _tile_stored(2, c + TILE * out_step, out_step);
-    _tile_stored(3, c + TILE * out_step + 64, out_step);
+/* From now on by the best means there are up to those wanted (1: vectors, 2: the matrix unit); those that are taken, 0
+ * for none. */
+int attention_by(int wanted) {
+    int best = best_means();
+    means = wanted < best ? wanted : best;
+    return means;
 }
 
 /* Where the same pair of columns stands in 16 lines, counted in pairs. */
@@ -355,7 +310,7 @@ int attention_out(const bf16 *query, const bf16 *key, const bf16 *value, const i
         room r = {0};
         char *whole = furnish(&r, most, width);
         short_of = !whole;
-        if (whole) begin_tiles();
+        if (whole) begin_blocks();
 #pragma omp for schedule(dynamic)
         for (int64_t one = 0; one < n * shared; one++) {
             if (!whole) continue;
@@ -372,7 +327,7 @@ int attention_out(const bf16 *query, const bf16 *key, const bf16 *value, const i
                 memcpy(log_sum + (b * heads + i) * length + f, r.log_sum, (size_t)s.real * sizeof(float));
             }
         }
-        if (whole) _tile_release();
+        if (whole) end_blocks();
         free(whole);
     }
     return short_of;
@@ -391,7 +346,7 @@ int attention_back(const bf16 *query, const bf16 *key, const bf16 *value, const 
         room r = {0};
         char *whole = furnish(&r, most, width);
         short_of = !whole;
-        if (whole) begin_tiles();
+        if (whole) begin_blocks();
 #pragma omp for schedule(dynamic)
         for (int64_t one = 0; one < n * shared; one++) {
             if (!whole) continue;
@@ -417,7 +372,7 @@ int attention_back(const bf16 *query, const bf16 *key, const bf16 *value, const 
             put(&s, r.of_keys, scale, of_key + b * step[18] + k * step[19] + f * step[20], step[20]);
             put(&s, r.of_values, 1.0f, of_value + b * step[21] + k * step[22] + f * step[23], step[23]);
         }
-        if (whole) _tile_release();
+        if (whole) end_blocks();
         free(whole);
     }
     return short_of;

@@ -36,7 +36,7 @@ _in_line: ContextVar[bool] = ContextVar("in_line", default=False)
 LENGTHS = 32
 """Sequences are made a multiple of this long: at odd lengths products in bf16 take up to four times as long."""
 WIDTHS = 32
-"""Of a head, that the matrix unit takes."""
+"""Of a head, that is computed in blocks."""
 _LEAST = -80.0
 """e^-80 is nothing beside 1; what is less is no number in its full precision, and takes several times as long."""
 
@@ -76,8 +76,8 @@ class _Attention(torch.autograd.Function):
         return found[0].mul_(ctx.scale), found[1], found[2], None, None
 
 
-class _ByMatrixUnit(torch.autograd.Function):
-    """The same on a processor that has one, for heads whose width is a multiple of 32, and for a line of several
+class _InBlocks(torch.autograd.Function):
+    """The same in C, on a processor that has the means, for heads whose width is a multiple of 32, and for a line of several
     sequences: `lengths` are theirs, None for one in each row. Results and gradients lie as the layers around want them,
     a token's heads behind each other."""
 
@@ -88,7 +88,7 @@ class _ByMatrixUnit(torch.autograd.Function):
         batch, heads, length, _ = query.shape
         out, log_sum = _like(query), torch.empty(batch, heads, length)
         ctx.places, ctx.scale = _places(lengths, batch, length), scale
-        _by_matrix_unit("attention_out", (query, key, value), (out,), added, (scale, out, log_sum), ctx.places)
+        _in_blocks("attention_out", (query, key, value), (out,), added, (scale, out, log_sum), ctx.places)
         ctx.save_for_backward(query, key, value, out, log_sum, added)
         return out
 
@@ -97,7 +97,7 @@ class _ByMatrixUnit(torch.autograd.Function):
         *given, log_sum, added = ctx.saved_tensors
         given.append(_close(gradients[0]))
         found = tuple(map(_like, given[:3]))
-        _by_matrix_unit("attention_back", given, found, added, (ctx.scale, log_sum, *found), ctx.places)
+        _in_blocks("attention_back", given, found, added, (ctx.scale, log_sum, *found), ctx.places)
         return *found, None, None, None
 
 
@@ -120,7 +120,7 @@ def _places(lengths: Sequence[int] | None, batch: int, length: int) -> tuple[int
     return tuple(number for end, size in zip(ends, lengths, strict=True) for number in (0, end - size, size))
 
 
-def _by_matrix_unit(
+def _in_blocks(
     name: str, given: Sequence[Tensor], made: Sequence[Tensor], added: Tensor | None, rest: Sequence[Any],
     places: tuple[int, ...],
 ) -> None:  # fmt: skip
@@ -185,9 +185,9 @@ def heard(
     """[B, H, L, D], in bf16 on a CPU; `mask` [B or 1, 1, L, L] is true, or 0, where a token is seen. `lengths` are
     those of the sequences that one row holds behind each other, which `in_lines` must have allowed."""
     length = query.shape[2]
-    if native.has_matrix_unit() and query.shape[-1] % WIDTHS == 0:
+    if native.attention_by() and query.shape[-1] % WIDTHS == 0:
         added = None if mask is None else _added(mask, query.dtype, 0)
-        out: Tensor = _ByMatrixUnit.apply(query, key, value, added, scale, lengths)  # type: ignore[no-untyped-call]
+        out: Tensor = _InBlocks.apply(query, key, value, added, scale, lengths)  # type: ignore[no-untyped-call]
         return out
     more = -length % LENGTHS
     added = None if mask is None else _added(mask, query.dtype, more)

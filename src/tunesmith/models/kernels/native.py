@@ -22,12 +22,14 @@ from torch import Tensor
 
 FOLDER = Path(__file__).parent
 SOURCES = ("native.c", "attention.c")
-_HEADER = "numbers.h"
+_HEADERS = ("numbers.h", "blocks.h")
 _COMPILERS = ("cc", "gcc", "clang")
 _FLAGS = ("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 _LONGEST = 120.0
 """Seconds that a compiler may take."""
-_UNIT = ("-mamx-tile", "-mamx-bf16")
+VECTORS, UNIT = 1, 2
+"""What blocks of products are made by in `attention.c`: AVX-512 with products in bf16, and the matrix unit (AMX)."""
+_TILES = ("-mamx-tile", "-mamx-bf16")
 """For a processor with a matrix unit, of which compilers hear nothing in a virtual machine; old ones do not know it."""
 
 
@@ -39,7 +41,7 @@ def library() -> ctypes.CDLL | None:
     compiler = next(filter(None, map(shutil.which, _COMPILERS)), None)
     if compiler is None:
         return None
-    for flags in ((*_FLAGS, *_UNIT), _FLAGS) if "amx_bf16" in _processor() else (_FLAGS,):
+    for flags in ((*_FLAGS, *_TILES), _FLAGS) if "amx_bf16" in _processor() else (_FLAGS,):
         try:
             return ctypes.CDLL(str(_built(compiler, flags)))
         except (OSError, RuntimeError, subprocess.SubprocessError):  # no home is a RuntimeError
@@ -55,10 +57,10 @@ def usable(*tensors: Tensor) -> bool:
 
 
 @cache
-def has_matrix_unit() -> bool:
-    """Whether attention can be computed by it."""
+def attention_by() -> int:
+    """The best means that there are for attention: `UNIT`, `VECTORS`, or 0 for none but torch's."""
     found = library()
-    return found is not None and bool(found.has_attention())
+    return 0 if found is None else int(found.attention_by(UNIT))
 
 
 def call(name: str, *given: Any) -> int:
@@ -83,7 +85,7 @@ def _passed(one: Any) -> Any:
 
 def _built(compiler: str, flags: tuple[str, ...]) -> Path:
     """The library's path, compiled if it is not there. OSError or SubprocessError where that fails."""
-    sources = [(FOLDER / name).read_text("utf-8") for name in (*SOURCES, _HEADER)]
+    sources = [(FOLDER / name).read_text("utf-8") for name in (*SOURCES, *_HEADERS)]
     told = "\n".join((*sources, _run(compiler, "--version"), _processor(), *flags))
     cached = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(cached) / "tunesmith" / "kernels"
