@@ -3,9 +3,10 @@
     python benchmarks/dpo_vs_trl.py MODEL PAIRS.jsonl --peer peer/bin/python [--rows 96] [--rounds 3] [--quick]
 
 As `sft_vs_trl.py`, with four pairs an optimizer step. PAIRS has `prompt` (messages), `chosen` and `rejected` (texts);
-those above 1,200 characters are left out. Tokens are those of both answers with the prompt before each, for both; that
-we compute the prompt once is part of the speed. So is that the reference is asked once: our seconds begin with it.
-What must be computed: as there, over the prompt once and both answers, and forward once more for the reference.
+those above 1,200 characters, or with an empty answer, are left out. Tokens are those of both answers with the prompt
+before each, for both; that we compute the prompt once is part of the speed. So is that the reference is asked once: our
+seconds begin with it. What must be computed: as there, over the prompt once and both answers, and forward once more for
+the reference.
 """
 
 from __future__ import annotations
@@ -102,9 +103,15 @@ def _theirs(python: str, task: Task, dtype: str, *options: str | Path) -> dict[s
 
 
 def pairs(file: Path, most: int) -> list[str]:
-    """The first lines that are not too long, each with its answers as messages."""
+    """The first lines that are not too long and whose answers both say something."""
     lines = (json.loads(line) for line in file.read_text("utf-8").splitlines())
-    return [json.dumps(line) for line in lines if len(json.dumps(line)) <= _LONGEST][:most]
+    usable = (line for line in lines if all(_text(line[side]).strip() for side in ("chosen", "rejected")))
+    return [json.dumps(line) for line in usable if len(json.dumps(line)) <= _LONGEST][:most]
+
+
+def _text(answer: Any) -> str:
+    """Of an answer, given as a text or as messages."""
+    return answer if isinstance(answer, str) else "".join(turn["content"] for turn in answer)
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """A batch as one line: its sequences behind each other without padding, each attending to itself alone.
 
 All that a decoder does beside attention it does for each token by itself, so padding costs as much as text. Where
-attention knows the lengths (`kernels.attention`, on a CPU with products in bf16), the batch is laid into one row. Whether
-a model bears that is seen by a trial: some look at neighbours elsewhere too, some pass no such argument on.
+attention knows the lengths (`kernels.attention`, on a CPU with products in bf16), the batch is laid into one row.
+Whether a model bears that is seen by a trial: some look at neighbours elsewhere too, some pass no such argument on.
 """
 
 from __future__ import annotations

@@ -77,9 +77,9 @@ class _Attention(torch.autograd.Function):
 
 
 class _InBlocks(torch.autograd.Function):
-    """The same in C, on a processor that has the means, for heads whose width is a multiple of 32, and for a line of several
-    sequences: `lengths` are theirs, None for one in each row. Results and gradients lie as the layers around want them,
-    a token's heads behind each other."""
+    """The same in C, on a processor that has the means, for heads whose width is a multiple of 32, and for a line of
+    several sequences: `lengths` are theirs, None for one in each row. Results and gradients lie as the layers around
+    want them, a token's heads behind each other."""
 
     @staticmethod
     def forward(ctx: Any, *given: Any) -> Tensor:
