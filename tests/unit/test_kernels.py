@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 import tiny
@@ -217,3 +217,34 @@ def test_tokens_that_fill_a_product_up_change_nothing() -> None:
     wanted = torch.autograd.grad(torch.cat(single).sum(), (hidden, head.weight, head.bias))
     assert apart(whole, torch.cat(single)) < 1e-2
     assert max(map(apart, moved, wanted)) < 1e-2
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("rows", [1, 2, 7, 64, 65])
+def test_few_rows_are_multiplied_the_other_way_and_are_the_same(
+    rows: int, bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "_foreign", lambda: True)
+    layer, x = nn.Linear(24, 40, bias=bias), torch.randn(rows, 1, 24)
+    taken: list[Any] = []
+    monkeypatch.setattr(torch, "mm", lambda *given, mm=torch.mm: taken.append(given) or mm(*given))
+    with torch.inference_mode():
+        found = products.linear(layer, x)
+        assert torch.allclose(found, F.linear(x, layer.weight, layer.bias), atol=1e-6)
+    assert found.is_contiguous()
+    assert bool(taken) == (1 < rows < 65)
+    learned = products.linear(layer, x)
+    assert learned.requires_grad, "what learns is computed as ever"
+
+
+def test_a_layer_with_a_hook_or_of_another_kind_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_foreign", lambda: True)
+    hooked, own, narrow = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4).bfloat16()
+    hooked.register_forward_hook(lambda *_: torch.zeros(1))
+    own.forward = lambda _: torch.ones(1)
+    x = torch.randn(3, 4)
+    with torch.inference_mode():
+        assert products.linear(hooked, x).tolist() == [0]
+        assert products.linear(own, x).tolist() == [1]
+        assert products.linear(nn.Identity(), x) is x
+        assert products.linear(narrow, x.bfloat16()).dtype == torch.bfloat16

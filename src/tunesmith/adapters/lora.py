@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
 from ..core.errors import ContentError
+from ..models.kernels.products import linear
 from ..models.quantize import QuantizedLinear, quantize, restore
 from ..models.targets import is_encoder_decoder
 from . import folders
@@ -64,7 +65,7 @@ class LoraLinear(nn.Module):
         if self._plain(x):
             base = self.base_layer
             return adapted(x, base.weight, base.bias, self.lora_A, self.lora_B, self.scaling)
-        out: Tensor = self.base_layer(x)
+        out = linear(self.base_layer, x)
         if not self.enabled:
             return out
         seen = F.dropout(x, self.dropout, self.training) if self.dropout else x

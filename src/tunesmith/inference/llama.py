@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import DynamicCache
 
+from ..models.kernels.products import linear
 from .cache import Roomy
 
 _SHAPED = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
@@ -46,8 +47,8 @@ def step(model: Any, ids_B1: Tensor, positions_B1: Tensor, mask_BL: Tensor, cach
         heard = _norm(layer.input_layernorm, x_B1D)
         x_B1D = x_B1D + _attention(layer.self_attn, heard, turn_B11H, hidden_B11L, cache.layers[number])
         heard, mlp = _norm(layer.post_attention_layernorm, x_B1D), layer.mlp
-        x_B1D = x_B1D + mlp.down_proj(mlp.act_fn(mlp.gate_proj(heard)) * mlp.up_proj(heard))
-    logits_B1V: Tensor = model.lm_head(_norm(inner.norm, x_B1D))
+        x_B1D = x_B1D + linear(mlp.down_proj, mlp.act_fn(linear(mlp.gate_proj, heard)) * linear(mlp.up_proj, heard))
+    logits_B1V = linear(model.lm_head, _norm(inner.norm, x_B1D))
     return logits_B1V[:, -1]
 
 
@@ -56,16 +57,14 @@ def _attention(
 ) -> Tensor:
     """K heads of keys and values, each heard by G heads of queries; H is a head's width."""
     rows, width = len(x_B1D), attention.head_dim
-    q_B1NH = attention.q_proj(x_B1D).view(rows, 1, -1, width)
-    k_B1KH = attention.k_proj(x_B1D).view(rows, 1, -1, width)
-    v_B1KH = attention.v_proj(x_B1D).view(rows, 1, -1, width)
+    parts = (attention.q_proj, attention.k_proj, attention.v_proj)
+    q_B1NH, k_B1KH, v_B1KH = (linear(part, x_B1D).view(rows, 1, -1, width) for part in parts)
     if hasattr(attention, "q_norm"):
         q_B1NH, k_B1KH = _norm(attention.q_norm, q_B1NH), _norm(attention.k_norm, k_B1KH)
     q_B1NH, k_B1KH = _turned(q_B1NH, *turn_B11H), _turned(k_B1KH, *turn_B11H)
     keys_BKLH, values_BKLH = layer.update(k_B1KH.transpose(1, 2), v_B1KH.transpose(1, 2))
     q_BKGH = q_B1NH.view(rows, keys_BKLH.shape[1], -1, width) * attention.scaling
-    heard: Tensor = attention.o_proj(_heard(q_BKGH, keys_BKLH, values_BKLH, hidden_B11L).reshape(rows, 1, -1))
-    return heard
+    return linear(attention.o_proj, _heard(q_BKGH, keys_BKLH, values_BKLH, hidden_B11L).reshape(rows, 1, -1))
 
 
 def _heard(q_BKGH: Tensor, keys_BKLH: Tensor, values_BKLH: Tensor, hidden_B11L: Tensor) -> Tensor:
